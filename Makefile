@@ -1,43 +1,82 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. They need python3, python3-venv,
-# python3-dev, make and gcc (without a compiler the pure Python kernels run). `make system` adds what the tests
-# with real clients use. DISTKIT_BUILD=debug|trace|asan|pure chooses another build of the kernels (see setup.py).
+# python3-dev, make and gcc (without a compiler the pure Python kernels run). `make system` adds the programs that
+# `make proof` drives. PYTHON=python3.13 chooses the Python of a new .venv, DISTKIT_BUILD=debug|trace|asan|pure
+# another build of the kernels (see setup.py).
 
 PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
+export DISTKIT_BUILD ?= release
 
-export DISTKIT_BUILD ?= $(if $(shell command -v $(or $(CC),gcc)),release,pure)
+BIN := .venv/bin
+KERNELS := distkit/_fast
+STUBS := $(patsubst $(KERNELS)/%.pyi,distkit._fast.%,$(wildcard $(KERNELS)/*.pyi))
+PYTEST := $(BIN)/pytest -q
 
-# Stamps: dependencies are installed when they change, kernels compiled when a source or the mode changes.
-INSTALLED := $(VENV)/.installed
-KERNELS := $(VENV)/.kernels-$(DISTKIT_BUILD)
-SOURCES := $(wildcard distkit/_fast/*.pyx distkit/_fast/*.pxd)
+.PHONY: build test demo demo-lie proof soak lint bench bench-peers system clean
 
-MACHINE_TESTS := $(wildcard tests/fast tests/quorum tests/raft tests/log tests/replica)
-STUBS := $(patsubst distkit/_fast/%.pyi,distkit._fast.%,$(wildcard distkit/_fast/*.pyi))
+# .venv with every extra, kernels compiled in place. The stamps make a second run quick: the first follows the
+# dependencies, the second the kernels' sources and the mode.
+build: .venv/.kernels-$(DISTKIT_BUILD)
 
-.PHONY: build test demo demo-lie lint bench bench-peers soak proof system clean
-
-build: $(KERNELS)
-
-$(INSTALLED): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "distkit needs Python 3.11 or later as $(PYTHON); name another one: make PYTHON=python3.13" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
-		|| { echo "Python's venv module is missing. Install it: apt-get install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "distkit needs Python 3.11 or later. Name one: make PYTHON=python3.13" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "Python's venv module is missing. Install it: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt setuptools Cython
 	DISTKIT_BUILD=pure $(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[model,cli,server,test,dev]'
 	@touch $@
 
-$(KERNELS): $(INSTALLED) setup.py $(SOURCES)
-ifeq ($(DISTKIT_BUILD),pure)
-	@echo "distkit: pure Python kernels (slower)$(if $(shell command -v gcc),,; no C compiler found, install gcc for the compiled ones)"
-else
-	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' \
-		|| { echo "Python.h is missing. Install it: apt-get install python3-dev (or run on pure Python: make DISTKIT_BUILD=pure)" >&2; exit 1; }
-endif
-	@test -e $@ || rm -f $(VENV)/.kernels-* distkit/_fast/*.so distkit/_fast/*.c
+# A change of mode changes no source, so everything generated is removed first. A pure build leaves no stamp: it says
+# so each time, and the first run after a compiler is installed compiles.
+.venv/.kernels-$(DISTKIT_BUILD): .venv/.installed setup.py $(wildcard $(KERNELS)/*.pyx $(KERNELS)/*.pxd)
+	@test -e $@ || rm -f .venv/.kernels-* $(KERNELS)/*.so $(KERNELS)/*.c $(KERNELS)/*.html
 	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 4
-	@touch $@
+	@! ls $(KERNELS)/*.so >/dev/null 2>&1 || touch $@
 
+# Everything that needs no other program; then kernels and machines once more on the pure twins.
+test: build
+	$(PYTEST) -m 'not process and not soak'
+	DISTKIT_PURE=1 $(PYTEST) -m 'not process and not soak' $(wildcard $(addprefix tests/,fast quorum log raft replica))
+
+# Three servers, real clients, a kill -9, and the proof that nothing acknowledged was lost. ARGS="--seconds 60" ...
+demo: build
+	$(BIN)/python examples/demo.py $(ARGS)
+
+# The same with servers that acknowledge before commit: the demo must catch them, so this fails with Error 1.
+demo-lie: build
+	$(BIN)/python examples/demo.py --lie $(ARGS)
+
+# Real server processes: kill -9, SIGSTOP, full disks, real clients.
+proof: build
+	$(PYTEST) -m process
+
+soak: build
+	$(PYTEST) -m soak
+
+lint: build
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy distkit $(wildcard examples)
+	$(if $(STUBS),$(BIN)/stubtest $(STUBS))
+	$(if $(STUBS),DISTKIT_PURE=1 $(BIN)/stubtest $(STUBS))
+
+bench: build
+	@for name in codec wal raft_core kv_cluster; do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done
+
+# etcd, ZooKeeper, PySyncObj and etcd's core under the same load (benchmarks/README.md says what it installs).
+bench-peers: build
+	$(BIN)/python benchmarks/peers/run.py $(ARGS)
+
+system:
+	@missing=$$(for program in redis-cli redis-benchmark strace; do command -v $$program >/dev/null || echo $$program; done); \
+	if test -z "$$missing"; then exit 0; fi; \
+	if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+		apt-get update -q && apt-get install -q -y --no-install-recommends redis-tools strace; \
+	else \
+		echo "Missing:" $$missing. "Install them; on Debian: sudo apt-get install redis-tools strace" >&2; exit 1; \
+	fi
+
+clean:
+	rm -rf .venv build dist *.egg-info $(KERNELS)/*.so $(KERNELS)/*.c $(KERNELS)/*.html
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

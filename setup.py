@@ -56,12 +56,19 @@ def kernels(mode: str) -> list[Extension]:
     """One extension for each .pyx file; none in a pure build or where there is no compiler."""
     if mode not in (*MODES, "pure"):
         raise SystemExit(f"DISTKIT_BUILD={mode}: choose one of {', '.join(MODES)}, pure")
-    sources = sorted(glob("distkit/_fast/*.pyx"))
-    if mode == "pure" or not sources:
+    sources = sorted(glob(os.path.join("distkit", "_fast", "*.pyx")))
+    if mode == "pure":
+        print("distkit: the slower pure Python kernels will run (DISTKIT_BUILD=pure)")
+        return []
+    if not sources:
         return []
     if not compiler_present():
-        print("distkit: no C compiler found, so the slower pure Python kernels will be used (as DISTKIT_BUILD=pure)")
+        print("distkit: no C compiler found, so the slower pure Python kernels will run (as with DISTKIT_BUILD=pure)")
         return []
+    if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
+        raise SystemExit(
+            "distkit: Python.h is missing. Install it: apt-get install python3-dev (or set DISTKIT_BUILD=pure)"
+        )
 
     from Cython.Build import cythonize
     from Cython.Compiler import Options
@@ -74,7 +81,7 @@ def kernels(mode: str) -> list[Extension]:
         compile_flags = ["-Wall", "-Wextra", *compile_flags]
     extensions = [
         Extension(
-            source.removesuffix(".pyx").replace(os.sep, ".").replace("/", "."),
+            source.removesuffix(".pyx").replace(os.sep, "."),
             [source],
             define_macros=macros,
             extra_compile_args=compile_flags,

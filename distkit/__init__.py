@@ -1,5 +1,48 @@
-"""distkit: distributed systems in Python that stay correct when machines, disks and networks fail."""
+"""distkit: distributed systems in Python that stay correct when machines, disks and networks fail.
+
+This is the front door: the names most programs need. The protocols are in packages of their own (`distkit.raft` ...).
+What needs trio (`open_replica`, `distkit.blocking`) is imported when it is first used, so that `import distkit.raft`
+works without trio.
+"""
+
+from typing import Any
 
 from distkit._fast import COMPILED
+from distkit.core import (
+    Busy,
+    DistkitError,
+    Fenced,
+    Full,
+    IdentityError,
+    LocalError,
+    NotLeader,
+    OutcomeUnknown,
+    PeerError,
+    Refused,
+    SessionExpired,
+    StateMachine,
+    StorageError,
+    Superseded,
+)
 
-__all__ = ["COMPILED"]
+__all__ = [
+    "COMPILED",
+    "Busy",
+    "DistkitError",
+    "Fenced",
+    "Full",
+    "IdentityError",
+    "LocalError",
+    "NotLeader",
+    "OutcomeUnknown",
+    "PeerError",
+    "Refused",
+    "SessionExpired",
+    "StateMachine",
+    "StorageError",
+    "Superseded",
+]
+
+
+def __getattr__(name: str) -> Any:
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
