@@ -130,10 +130,10 @@ def cut_block(block: bytes, lo: int, hi: int) -> bytes:
 
     The same object if nothing is cut. LocalError if the block does not hold all of lo..hi, or holds none of them.
     """
-    entries = block_entries(block, lo, hi)
-    round, _, count, time_us = block_info(block)
-    if len(entries) == count:
+    round, first, count, time_us = block_info(block)
+    if lo == first and hi == first + count - 1:
         return block
+    entries = block_entries(block, lo, hi)
     return encode_block(round, lo, time_us, bytes(kind for kind, _ in entries), [payload for _, payload in entries])
 
 
@@ -254,12 +254,17 @@ def _record_at(
 
 
 def _whole_block(block: bytes) -> bytes:
-    """The block, if its length is the one that its header says, so that nothing is read behind its end."""
-    if len(_bytes("block", block)) >= BLOCK_HEADER:
-        _, _, _, count, _, _, _, size, _, _, _ = _BLOCK.unpack_from(block)
-        if 1 <= count <= BLOCK_ENTRIES_MAX and len(block) == BLOCK_HEADER + _ENTRY.size * count + size:
+    """The block, if its header is possible and says its length, so that nothing is read behind its end."""
+    if BLOCK_HEADER <= len(_bytes("block", block)) <= BLOCK_BYTES_MAX:
+        _, _, _, count, round, first, _, size, _, _, _ = _BLOCK.unpack_from(block)
+        if (
+            1 <= count <= BLOCK_ENTRIES_MAX
+            and len(block) == BLOCK_HEADER + _ENTRY.size * count + size
+            and round <= INDEX_MAX
+            and 1 <= first <= INDEX_MAX - count + 1
+        ):
             return block
-    raise LocalError("not a checked block: its length is wrong")
+    raise LocalError("not a checked block: its header is wrong")
 
 
 def _place(cluster: int, node: int, segment: int, offset: int) -> None:
