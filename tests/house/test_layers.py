@@ -87,9 +87,10 @@ def violations(module: str, source: str) -> list[str]:
         if root == "distkit" and (other not in LAYER or not allowed(package, other)):
             found.append(f"{module}: imports {target}, which is not below {package}")
         elif root == "trio" and package not in SHIPPED:
-            found.append(f"{module}: imports trio")
+            found.append(f"{module}: imports {target}, which only {', '.join(sorted(SHIPPED))} may")
         elif root in IMPURE and pure and not (root == "random" and for_types):
-            found.append(f"{module}: imports {target}")
+            hint = " (a Random is passed in: import it under TYPE_CHECKING)" if root == "random" else ""
+            found.append(f"{module}: imports {target}, and machines are pure{hint}")
     if package in MACHINES:
         found += [
             f"{module}:{node.lineno}: calls {node.func.id}(), which differs from run to run"

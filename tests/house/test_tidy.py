@@ -14,9 +14,9 @@ SHIPPED = ("distkit", "examples")
 
 
 def sources(*folders: str) -> list[Path]:
-    return sorted(
-        path for folder in folders for path in (ROOT / folder).rglob("*.py*") if path.suffix in (".py", ".pyx")
-    )
+    """Python and Cython sources of ours; folders that begin with a dot hold what others wrote."""
+    found = [path for folder in folders for path in (ROOT / folder).rglob("*.py*") if path.suffix in (".py", ".pyx")]
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(ROOT).parts))
 
 
 def dangers(source: str) -> list[str]:
