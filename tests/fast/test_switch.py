@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 from pkgutil import iter_modules
 
 import pytest
@@ -41,3 +42,9 @@ def test_kernels_have_one_module_whatever_the_way_to_it(name: str) -> None:
     kernel = getattr(_fast, name)
     assert import_module(f"distkit._fast.{name}") is kernel
     assert str(kernel.__file__).endswith(tuple(EXTENSION_SUFFIXES)) == distkit.COMPILED
+
+
+def test_every_kernel_has_a_source_a_stub_and_a_twin() -> None:
+    folder = Path(_fast.__file__).parent
+    assert sorted(path.stem for path in folder.glob("*.pyi")) == KERNELS
+    assert sorted(path.stem for path in folder.glob("*.pyx")) == KERNELS
