@@ -5,6 +5,7 @@ What needs trio (`open_replica`, `distkit.blocking`) is imported when it is firs
 works without trio.
 """
 
+from importlib import import_module
 from typing import Any
 
 from distkit._fast import COMPILED
@@ -45,4 +46,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "open_replica":
+        return import_module("distkit.node").open_replica
+    if name == "blocking":
+        return import_module("distkit.blocking")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
