@@ -1,0 +1,11 @@
+"""The systems distkit is compared with, run on this machine with the same load as distkit's own benchmark.
+
+`measure(peer, clients, seconds)` does everything for one peer and returns its figures; `open_cluster(peer)` gives the
+cluster itself, for a program that interleaves short loads of several systems in one run.
+"""
+
+from .machine import Failed
+from .measuring import KV_PEERS, PEERS, measure, open_cluster
+from .programs import PeerMissing
+
+__all__ = ["Failed", "KV_PEERS", "PEERS", "PeerMissing", "measure", "open_cluster"]
