@@ -56,7 +56,7 @@ def measure(
 
     A load lasts `seconds`, after a warm-up, with values of `size` bytes and random ones of `keys` keys. `params` names
     system, version, clients and what a read promises, has the outcome of each of several tries, and `fdatasync_us`, the
-    median on the disk of `directory`. That is by default the checkout's, since a temporary directory may be in memory.
+    median just before on the disk of `directory`. That is by default the checkout's, since a temporary directory may be in memory.
     Nothing is left there.
 
     Raises `PeerMissing` when the peer is not installed and cannot be from here, `Failed` when it does not serve.
@@ -106,7 +106,7 @@ def open_cluster(
                 "value_bytes": size,
                 "keys": keys,
                 "cpus": os.cpu_count(),
-                "fdatasync_us": round(fdatasync_latency(home) * 1e6),
+                "fdatasync_us": _fdatasync_us(home),
             }
             yield cluster, params
     finally:
@@ -114,8 +114,9 @@ def open_cluster(
 
 
 def _load_records(cluster: Cluster, op: str, clients: int, seconds: float, params: Record) -> list[Record]:
+    disk = _fdatasync_us(cluster.directory)  # again before each load: on a shared machine it wanders
     load = cluster.load(op, clients, seconds)
-    params = params | {"clients": clients, "seconds": round(load.seconds, 2)}
+    params = params | {"clients": clients, "seconds": round(load.seconds, 2), "fdatasync_us": disk}
     if load.errors:
         params |= {"errors": load.errors, "error": load.error}
         print(f"{cluster.system}: {load.errors} errors, the first: {load.error}", file=sys.stderr)
@@ -144,6 +145,10 @@ def _measure_core(seconds: float, size: int) -> list[Record]:
         records.append(_record("core_entries", run["entries_per_second"], "1/s", params))
         records.append(_record("core_round_p50", run["p50"] * 1e6, "us", params))
     return records
+
+
+def _fdatasync_us(directory: Path) -> int:
+    return round(fdatasync_latency(directory) * 1e6)
 
 
 def _median(name: str, seconds: Sequence[float], params: Record) -> Record:
