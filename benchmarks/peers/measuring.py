@@ -56,8 +56,8 @@ def measure(
 
     A load lasts `seconds`, after a warm-up, with values of `size` bytes and random ones of `keys` keys. `params` names
     system, version, clients and what a read promises, has the outcome of each of several tries, and `fdatasync_us`, the
-    median just before on the disk of `directory`. That is by default the checkout's, since a temporary directory may be in memory.
-    Nothing is left there.
+    median just before on the disk of `directory`. That is by default the checkout's, since a temporary directory may be
+    in memory. Nothing is left there.
 
     Raises `PeerMissing` when the peer is not installed and cannot be from here, `Failed` when it does not serve.
     """
