@@ -1,0 +1,121 @@
+"""Between memory and disk: what a flush writes, what a completed write proves, and restart from any durable state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from distkit._fast import codec
+from distkit._fast.logbuf import Window
+from distkit.core import Configuration, LocalError, Restore, RoleName, StorageError, Write
+from distkit.raft.election import tally
+from distkit.raft.follower import flush_ack
+from distkit.raft.messages import Entries, HardState, Snapshot, SnapshotMark, Truncate
+from distkit.raft.replication import advance_commit
+from distkit.raft.state import Durable, Outstanding, State
+
+
+def formation_records(configuration: Configuration) -> tuple[SnapshotMark]:
+    """The first durable records of a member: the empty state at index 0 under the first configuration."""
+    return (SnapshotMark(0, 0, 0, True, 0, Snapshot(0, 0, 0, 0, 0, configuration)),)
+
+
+def fold(records: Iterable[Any]) -> Durable:
+    """What durable records amount to, in the order in which they were written.
+
+    Raises StorageError if entries are missing between the newest snapshot and the end of the log.
+    """
+    items = list(records)
+    marks = [record for record in items if type(record) is SnapshotMark]
+    if not marks:
+        raise StorageError("the log holds no configuration: it was never formed, or its beginning is missing")
+    newest = max(marks, key=lambda mark: mark.snapshot.index).snapshot
+    window = Window(newest.index, newest.term)
+    term = vote = commit = reset = 0
+    for record in items:
+        kind = type(record)
+        if kind is Entries:
+            _replay_block(window, record.block, newest)
+        elif kind is Truncate:
+            if record.index <= window.last:
+                window.truncate(max(record.index, window.base_index + 1))
+        elif kind is HardState or kind is SnapshotMark:
+            term, vote = max((term, vote), (record.term, record.vote))
+            commit = max(commit, record.commit)
+            if kind is SnapshotMark and record.reset and record.snapshot.index > reset:
+                # The first of its index is where the log was replaced; later ones are copies at heads of segments.
+                window.reset(newest.index, newest.term)
+                reset = record.snapshot.index
+        else:
+            raise StorageError(f"the log holds a record of unknown type {kind.__name__}")
+    commit = min(max(commit, newest.index), window.last)
+    return Durable(term, vote, commit, newest, window)
+
+
+def image(s: State) -> tuple[Any, ...]:
+    """Records that restore the state as it is accepted now."""
+    mark = SnapshotMark(s.term, s.vote, s.commit, False, 0, s.snapshot)
+    window = s.window
+    blocks: list[bytes] = []
+    if window.last > s.snapshot.index:
+        blocks = window.slice(s.snapshot.index + 1, window.last, window.bytes + 1)
+    return (mark, *(Entries(block) for block in blocks))
+
+
+def collect_write(s: State) -> Write | None:
+    """The write of this flush. The hard state, with the commit index, goes before entries: recovery keeps a prefix, so
+    no entry survives without the commit index that was known when it was accepted."""
+    flush_ack(s)
+    hard = (s.term, s.vote)
+    records: tuple[Any, ...] = ()
+    if s.entries_accepted or hard != s.hard_written:
+        records = (HardState(s.term, s.vote, s.commit), *s.records)
+    elif s.records:
+        records = tuple(s.records)
+    if not records and not s.then and not s.own_vote:
+        return None
+    s.token += 1
+    write = Write(s.token, records, tuple(s.then))
+    s.outstanding.append(Outstanding(s.token, s.window.last, s.own_vote, s.restore))
+    s.hard_written = hard
+    s.entries_accepted = False
+    s.records = []
+    s.then = []
+    s.own_vote = 0
+    s.restore = None
+    return write
+
+
+def persisted(s: State, now: float, token: int) -> None:
+    """All writes up to `token` are durable: own vote and own acknowledgement count from now on."""
+    if token > s.token:
+        raise LocalError(f"write {token} was never issued; the newest is {s.token}")
+    news = False
+    while s.outstanding and s.outstanding[0].token <= token:
+        write = s.outstanding.popleft()
+        if write.last > s.flushed:
+            s.flushed = write.last
+            news = True
+        if write.restore is not None and write.restore.index == s.snapshot.index:
+            s.delivered = write.restore.index
+            s.delivers.append(Restore(write.restore))
+        if write.campaign and write.campaign == s.campaigns and s.role is RoleName.CANDIDATE:
+            s.votes[s.node] = True
+            tally(s, now)
+    if news and s.role is RoleName.LEADER:
+        advance_commit(s, now)
+
+
+def _replay_block(window: Window, block: bytes, newest: Snapshot) -> None:
+    _round, first, count, _time = codec.block_info(block)
+    last = first + count - 1
+    if last <= newest.index:
+        return
+    if first <= newest.index:
+        first = newest.index + 1
+        block = codec.cut_block(block, first, last)
+    if first > window.last + 1:
+        raise StorageError(f"entries {window.last + 1} to {first - 1} are missing from the log")
+    if first <= window.last:
+        raise StorageError(f"entry {first} is in the log twice; the newest snapshot is at {newest.index}")
+    window.append(block)
