@@ -50,4 +50,6 @@ def __getattr__(name: str) -> Any:
         return import_module("distkit.node").open_replica
     if name == "blocking":
         return import_module("distkit.blocking")
+    if name == "__version__":
+        return import_module("importlib.metadata").version("distkit")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
