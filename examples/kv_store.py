@@ -25,22 +25,28 @@ import resp
 from keyspace import VALUE_BYTES_MAX, Keyspace
 from redis_commands import COMMANDS, CommandError, Reply, find
 
-__all__ = ["REPLY_BYTES_MAX", "TICK", "KeyValueStore", "encode_command", "encode_transaction"]
+from distkit import StateMachine
+
+__all__ = ["ANSWER_BYTES_MAX", "READ_BYTES_MAX", "TICK", "KeyValueStore", "encode_command", "encode_transaction"]
 
 TICK = b"E"
 """An entry that only brings time forward. Its answer is empty."""
 
-REPLY_BYTES_MAX = 16 * 1024 * 1024
-"""Bytes of the answer to one entry or one read at most, SCAN's up to the size of one bucket aside.
+READ_BYTES_MAX = 16 * 1024 * 1024
+"""Bytes of the answer to one read, SCAN's aside, which is bounded by its bucket."""
 
-MGET of one large value a thousand times, or a transaction of such commands, asks for far more than it sends. An entry
-like that must not cost every replica its memory each time the log is replayed."""
+ANSWER_BYTES_MAX = 4_000_000
+"""Bytes of the answer to a transaction: what a replica keeps for a retry. A command in it whose answer does not fit has
+run, and an error stands in its place.
+
+MGET of one large value a thousand times asks for far more than it sends. A read like that must not cost a replica its
+memory; an entry like that would do so on every replica, and again each time the log is replayed."""
 
 REMOVALS_PER_COMMAND = 16
 REMOVALS_PER_TICK = 2048
 
 _COMMAND, _TRANSACTION = b"C", b"T"
-_TOO_LARGE = resp.error(f"ERR the answer is larger than {REPLY_BYTES_MAX} bytes: ask for less, or use SCAN")
+_TOO_LARGE = resp.error("ERR the answer is too large: ask for less, or use SCAN instead of KEYS")
 _COUNT = struct.Struct("<I")
 _LENGTHS = [struct.Struct(f"<{count}I") for count in range(9)]
 
@@ -115,12 +121,12 @@ def _encode_reply(reply: Reply, protocol: int) -> bytes:
     null = resp.NULL[protocol]
     if reply is None:
         return null
-    if sum(len(value) for value in reply if value is not None) > REPLY_BYTES_MAX:
+    if sum(len(value) for value in reply if value is not None) > READ_BYTES_MAX:
         return _TOO_LARGE
     return resp.array([null if value is None else resp.bulk(value) for value in reply])
 
 
-class KeyValueStore:
+class KeyValueStore(StateMachine):
     """A replicated state machine: `apply`, `snapshot`, `restore` and `digest`, and reads of what is applied."""
 
     def __init__(self) -> None:
@@ -145,7 +151,7 @@ class KeyValueStore:
         answers_bytes = 0
         for arguments in commands:
             answer = self._run(arguments, keyspace.time_us, protocol)
-            if answers_bytes + len(answer) > REPLY_BYTES_MAX:
+            if answers_bytes + len(answer) > ANSWER_BYTES_MAX:
                 answer = _TOO_LARGE
             answers_bytes += len(answer)
             answers.append(answer)
@@ -181,7 +187,7 @@ class KeyValueStore:
         """
         return self._keyspace.next_deadline_us()
 
-    def __len__(self) -> int:
+    def key_count(self) -> int:
         """How many keys there are."""
         return len(self._keyspace)
 
