@@ -55,12 +55,13 @@ def encode_block(round: int, first: int, time_us: int, kinds: bytes, payloads: S
 
     LocalError if a number does not fit, or if the block would be longer than BLOCK_BYTES_MAX.
     """
+    _bounded("round", round, 0, INDEX_MAX)
+    _bounded("first", first, 1, INDEX_MAX)
+    _bounded("time_us", time_us, 0, _U64)
     count = _bounded("count of entries", len(payloads), 1, BLOCK_ENTRIES_MAX)
     if len(_bytes("kinds", kinds)) != count:
         raise LocalError(f"{len(kinds)} kinds for {count} payloads")
-    _bounded("round", round, 0, INDEX_MAX)
-    _bounded("first", first, 1, INDEX_MAX - count + 1)
-    _bounded("time_us", time_us, 0, _U64)
+    _bounded("last index", first + count - 1, 1, INDEX_MAX)
     size = BLOCK_HEADER + _ENTRY.size * count + sum(len(_bytes("payload", payload)) for payload in payloads)
     if size > BLOCK_BYTES_MAX:
         raise LocalError(f"a block of {size} bytes is over the limit of {BLOCK_BYTES_MAX}")

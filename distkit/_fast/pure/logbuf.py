@@ -135,7 +135,7 @@ class Window:
         By reference, but for the first and the last, which are cut if they hold more. Ends before the block with
         which the sum of lengths would exceed `bytes_max`, but has at least one.
         """
-        self._check_range(lo, hi)
+        self._check_range(lo, hi, bytes_max)
         blocks: list[_Block] = []
         size = 0
         while lo <= hi:
@@ -154,7 +154,7 @@ class Window:
 
         Ends before the entry with which the sum of payloads would exceed `bytes_max`, but has at least one.
         """
-        self._check_range(lo, hi)
+        self._check_range(lo, hi, bytes_max)
         entries: list[tuple[int, int, int, int, _Block]] = []
         size = 0
         while lo <= hi:
@@ -170,7 +170,7 @@ class Window:
 
     def hint(self, index: int, term: int) -> int:
         """The largest i from base_index to min(index, last) with term(i) <= term; -1 if there is none."""
-        if index < self._base_index or term < self._base_term:
+        if operator.index(index) < self._base_index or operator.index(term) < self._base_term:
             return -1
         position = bisect_right(self._blocks, term, key=_term)
         last = _last(self._blocks[position - 1]) if position else self._base_index
@@ -215,9 +215,10 @@ class Window:
         """Position of the block that holds this entry."""
         return bisect_right(self._blocks, index, key=_first) - 1
 
-    def _check_range(self, lo: int, hi: int) -> None:
+    def _check_range(self, lo: int, hi: int, bytes_max: int) -> None:
         self._check("lo", lo, self._base_index + 1, self.last + 1)
         self._check("hi", hi, lo - 1, self.last)
+        operator.index(bytes_max)
 
     def _check(self, name: str, value: int, low: int, high: int) -> int:
         if not low <= operator.index(value) <= high:
