@@ -12,8 +12,7 @@ thesis; etcd-io/raft for PreVote, CheckQuorum, progress and read index.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distkit._fast import codec
 from distkit._fast.logbuf import Window
@@ -39,6 +38,9 @@ from distkit.raft.options import RaftOptions
 from distkit.raft.roles import EVIDENCE_ATTEMPTS, become_follower, draw_election_deadline, forget_leader, trace
 from distkit.raft.state import State, Trace, Transfer
 from distkit.raft.status import RaftStatus
+
+if TYPE_CHECKING:
+    from random import Random
 
 Handler = Callable[[State, float, int, Any], None]
 

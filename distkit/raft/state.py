@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distkit._fast.logbuf import Window
 from distkit.core import (
@@ -25,6 +24,9 @@ from distkit.core.machine import Send
 from distkit.raft.messages import Snapshot
 from distkit.raft.options import RaftOptions
 from distkit.raft.progress import Progress
+
+if TYPE_CHECKING:
+    from random import Random
 
 #: Called with (event name, fields) for each transition, when set.
 Trace = Callable[[str, dict[str, Any]], None]
