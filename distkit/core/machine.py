@@ -41,7 +41,11 @@ class Outcome(enum.IntEnum):
 
 
 class Reason(enum.IntEnum):
-    """Why a ticket was refused or lost."""
+    """Why a ticket was refused or lost.
+
+    ANSWERED: a command of a session that was answered before, and whose client wants the answer no more.
+    RESULT_TOO_LARGE goes with COMMITTED: the command was applied, but its result is not kept.
+    """
 
     NONE = 0
     NOT_LEADER = 1
@@ -53,6 +57,8 @@ class Reason(enum.IntEnum):
     SNAPSHOT = 7
     STOPPED = 8
     SESSION_EXPIRED = 9
+    ANSWERED = 10
+    RESULT_TOO_LARGE = 11
 
 
 class RoleName(enum.IntEnum):
