@@ -32,19 +32,17 @@ class Session:
     @property
     def id(self) -> int:
         """Number of the session, the index of its register entry."""
-        return self._open().session_id
+        return self._open().id
 
     async def propose(self, command: bytes) -> bytes:
         """Apply a command exactly once and return its first answer, retrying over elections until it is known."""
         client = self._open()
         sequence = client.begin()
-        attempt = 0
+        attempt = 1
         try:
             while True:
                 reply = await self._replica.ask(
-                    lambda core, now, ticket: core.propose(
-                        now, ticket, command, client.session_id, sequence, client.lowest
-                    )
+                    lambda core, now, ticket: core.propose(now, ticket, command, client.id, sequence, client.lowest)
                 )
                 delay = retry_delay(reply, attempt)
                 if delay is None:
@@ -71,7 +69,7 @@ class Session:
     ) -> None:
         client, self._client = self._client, None
         if client is not None and value is None:
-            await self._replica.ask(lambda core, now, ticket: core.close_session(now, ticket, client.session_id))
+            await self._replica.ask(lambda core, now, ticket: core.close_session(now, ticket, client.id))
 
     def _open(self) -> ClientSession:
         if self._client is None:

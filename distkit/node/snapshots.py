@@ -11,6 +11,7 @@ import trio
 
 from distkit.core import Clock, Full, PeerError
 from distkit.log import SnapshotReader, SnapshotReceiver, SnapshotWriter, list_snapshots, remove_snapshots
+from distkit.log.snapshot import snapshot_name
 from distkit.node.startup import Directory
 from distkit.raft import Snapshot
 from distkit.replica import Fetch, FetchFrom, LoadSnapshot, Release, ReplicaCore, SaveSnapshot, SnapshotGone
@@ -65,25 +66,33 @@ class SnapshotFiles:
                     self._fetching.cancel()
                 self._nursery.start_soon(self._fetch, work)
             case Release():
-                self._nursery.start_soon(self._release, work.snapshot)
+                self._nursery.start_soon(self._release, work)
 
     async def serve(self, hello: Hello, stream: BulkStream) -> None:
-        """Give another node the pieces it asks for; tell the core when it has the last, or has gone before."""
-        snapshot: Snapshot | None = None
+        """Give another node the pieces it asks for; tell the core when it has the last, or can't have it."""
         complete = False
         try:
             while not complete:
                 request = await stream.receive()
                 if not isinstance(request, FetchSnapshot):
                     raise PeerError(f"node {hello.node} sent {type(request).__name__} on a bulk connection")
-                snapshot = self._core.raft.snapshot
-                data = await self._run(self._read_piece, request, snapshot)
-                await stream.send(pieces.piece(request, snapshot, data))
-                complete = request.offset + len(data) >= snapshot.size
+                complete = await self._serve_piece(hello.node, request, stream)
         finally:
-            if snapshot is not None:
-                self._core.snapshot_sent(self._clock.now(), hello.node, complete)
-                self._turn()
+            self._core.snapshot_sent(self._clock.now(), hello.node, complete)
+            self._turn()
+
+    async def _serve_piece(self, node: int, request: FetchSnapshot, stream: BulkStream) -> bool:
+        """Answer one request; whether it was the last of its file."""
+        snapshot = self._core.raft.snapshot
+        name = snapshot_name(request.index, request.term)
+        if (request.index, request.term) != (snapshot.index, snapshot.term):
+            await stream.send(pieces.gone(request))
+            return False
+        self._core.snapshot_serving(self._clock.now(), node, snapshot)
+        offset, size = pieces.span(request, snapshot)
+        data = await self._run(self._read_piece, name, offset, size)
+        await stream.send(pieces.piece(request, snapshot, data))
+        return offset + len(data) == snapshot.size
 
     async def _save(self, work: SaveSnapshot) -> None:
         cluster = self._directory.cluster
@@ -159,21 +168,21 @@ class SnapshotFiles:
             data = fetch.take(await stream.receive())
             await self._run(receiver.write, offset, data)
 
-    async def _release(self, snapshot: Snapshot) -> None:
-        """Older snapshot files and log segments go, in this order of need: both are behind a durable mark."""
-        keep = [name for index, term, name in list_snapshots(self._files) if (index, term) >= (snapshot.index, 0)]
-        await self._run(remove_snapshots, self._files, keep)
-        self._worker.release(0, snapshot.index)
+    async def _release(self, work: Release) -> None:
+        """Older snapshot files and log segments go; the mark that makes them useless is durable."""
+        keep = {(snapshot.index, snapshot.term) for snapshot in work.keep}
+        await self._run(self._remove, work.index, keep)
+        self._worker.release(0, work.index)
 
-    def _read_piece(self, request: FetchSnapshot, snapshot: Snapshot) -> bytes:
-        span = pieces.span(request, snapshot)
-        if span is None:
-            return b""
-        for index, term, name in list_snapshots(self._files):
-            if (index, term) == (snapshot.index, snapshot.term):
-                with SnapshotReader(self._files, name) as reader:
-                    return reader.file_bytes(*span)
-        return b""
+    def _remove(self, index: int, keep: set[tuple[int, int]]) -> None:
+        newer = snapshot_name(index + 1, 0)  # unfinished files among them: a save or fetch may be under way
+        names = {name for name in self._files.listdir() if name >= newer}
+        names.update(name for i, term, name in list_snapshots(self._files) if (i, term) in keep)
+        remove_snapshots(self._files, names)
+
+    def _read_piece(self, name: str, offset: int, size: int) -> bytes:
+        with SnapshotReader(self._files, name) as reader:
+            return reader.file_bytes(offset, size)
 
     async def _run(self, function: Callable[..., T], *arguments: object) -> T:
         return await trio.to_thread.run_sync(partial(function, *arguments), limiter=self._thread)

@@ -18,7 +18,6 @@ from distkit.raft import Snapshot, formation_records, recover
 from distkit.replica import (
     Formation,
     Formed,
-    PeerHello,
     ReplicaCore,
     Waiting,
     decoded,
@@ -105,7 +104,7 @@ class Directory:
                 "backup of this directory, or replace the member"
             )
         with SnapshotReader(self.files, name) as reader:
-            core.load(snapshot, reader)
+            core.load(reader)
 
     def hello(self) -> Hello:
         """Who this node is at the moment."""
@@ -115,12 +114,11 @@ class Directory:
 
     def judge(self, hello: Hello) -> Refusal | None:
         """Refuse who is of another cluster, or a wiped member; while forming, also who was started differently."""
-        seen = PeerHello(hello.node, hello.incarnation, hello.members, hello.configuration, hello.cluster)
         try:
             if self.formation is not None:
-                self.formation.hello(seen)
+                self.formation.hello(hello)
             elif self.configuration is not None:
-                judge_hello(self.identity.node, self.configuration, self.cluster, seen)
+                judge_hello(self.identity.node, self.configuration, self.cluster, hello)
         except IdentityError as error:
             if self.formation is not None and hello.configuration is not None:
                 self.rejected = error  # the cluster exists, and this directory is not part of it

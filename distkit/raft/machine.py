@@ -173,6 +173,8 @@ class Raft:
         """When `tick` has something to do."""
         s = self.state
         if s.role is RoleName.LEADER:
+            if s.applied >= s.term_start and not s.announced[3]:
+                return s.now  # the host has applied what makes us ready: tell it
             due = min(s.heartbeat_deadline, s.quorum_deadline, s.notice_deadline)
         else:
             due = s.election_deadline

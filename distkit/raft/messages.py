@@ -14,7 +14,8 @@ from distkit.core import Configuration, record
 class Snapshot:
     """A snapshot of the state at `index`, and the configuration then in force.
 
-    `size` and `crc` are those of the snapshot file; (0, 0) stands for the empty state at formation (index 0).
+    `size` is that of the snapshot file, 0 for the empty state at formation (index 0). `crc` is reserved (0): the file
+    carries its own checksums.
     """
 
     index: int
