@@ -13,7 +13,6 @@ from typing import Any
 
 import trio
 
-from distkit.codec import Registry
 from distkit.core import Clock, Role, Space, StorageError
 from distkit.core.machine import Send
 from distkit.raft import messages as raft
@@ -52,7 +51,6 @@ class Corridor:
         self,
         core: ReplicaCore,
         clock: Clock,
-        registry: Registry,
         transport: Transport,
         on_role: Callable[[Role], None],
         on_snapshot: Callable[[SnapshotWork], None],
@@ -63,7 +61,6 @@ class Corridor:
         self.failed = trio.Event()
         self.failure: BaseException | None = None
         self.loop_gap_max = 0.0  #: longest time that a due deadline had to wait for the event loop
-        self._registry = registry
         self._transport = transport
         self._on_role = on_role
         self._on_snapshot = on_snapshot
@@ -179,7 +176,7 @@ class Corridor:
                 self._again = True
                 continue
             self._thens.append((write.token, write.then))
-            self._worker.submit(write.token, encoded(self._registry, write.records))
+            self._worker.submit(write.token, encoded(write.records))
         if output.role is not None:
             self._on_role(output.role)
         for reply in output.replies:

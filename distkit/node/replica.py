@@ -12,7 +12,6 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
-from distkit.codec import Registry
 from distkit.core import (
     Busy,
     Clock,
@@ -34,9 +33,7 @@ from distkit.node.outcomes import PASSING, error_of, result_of
 from distkit.node.session import Session
 from distkit.node.snapshots import SnapshotFiles
 from distkit.node.startup import Directory
-from distkit.raft import messages as raft_messages
-from distkit.replica import ReplicaCore, ReplicaReply, ReplicaStatus
-from distkit.replica import messages as replica_messages
+from distkit.replica import ReplicaCore, ReplicaReply, ReplicaStatus, registry
 from distkit.storage import LogWorker
 from distkit.transport import (
     MESSAGES as TRANSPORT_MESSAGES,
@@ -102,16 +99,9 @@ class Replica(Generic[M]):
         self._members = dict(members)
         self._clock = clock
         self._options = options
-        self._registry = Registry(
-            raft_messages.MESSAGES,
-            raft_messages.RECORDS,
-            replica_messages.MESSAGES,
-            TRANSPORT_MESSAGES,
-            parts=raft_messages.PARTS,
-        )
         self._directory = Directory(data, node, members, options)
         self._transport = Transport(
-            self._registry, self._directory.hello, credentials, self, SystemRandom(), options.transport
+            registry(TRANSPORT_MESSAGES), self._directory.hello, credentials, self, SystemRandom(), options.transport
         )
         self._listen = listen
         self._corridor: Corridor | None = None
@@ -319,7 +309,7 @@ class Replica(Generic[M]):
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Recover or form, then take part until cancelled. `open_replica` runs this."""
         try:
-            core = self._directory.recover(self._registry, self.machine, self._now())
+            core = self._directory.recover(self.machine, self._now())
             self.address = self._transport.bind(self._listen)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._transport.serve, self._members)
@@ -338,7 +328,7 @@ class Replica(Generic[M]):
                 raise self._fatal
             formed = directory.formed()
             if formed is not None:
-                return directory.form(formed, self._registry, self.machine, self._now())
+                return directory.form(formed, self.machine, self._now())
             self._seen = trio.Event()
             with trio.move_on_after(max(0.0, line_due - self._now())):
                 await self._seen.wait()
@@ -350,7 +340,7 @@ class Replica(Generic[M]):
     async def _take_part(self, core: ReplicaCore, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
         wal = self._directory.wal
         assert wal is not None
-        corridor = Corridor(core, self._clock, self._registry, self._transport, self._on_role, self._on_snapshot)
+        corridor = Corridor(core, self._clock, self._transport, self._on_role, self._on_snapshot)
         worker = LogWorker(wal, corridor.durable, corridor.disk_failed, corridor.space, self._options.log)
         corridor.use_log(worker)
         worker.start()

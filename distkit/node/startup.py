@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from random import SystemRandom
 
-from distkit.codec import Registry
 from distkit.core import IdentityError, StateMachine
 from distkit.core.ids import Configuration
 from distkit.log import SnapshotReader, Wal, WalIdentity, list_snapshots, open_identity
@@ -52,7 +51,7 @@ class Directory:
         #: Why this node can't be part of the cluster that it was started for.
         self.rejected: IdentityError | None = None
 
-    def recover(self, registry: Registry, application: StateMachine, now: float) -> ReplicaCore | None:
+    def recover(self, application: StateMachine, now: float) -> ReplicaCore | None:
         """The replica as its log left it, the snapshot loaded; None if the directory is not part of a cluster yet."""
         identity = self.identity
         if not Wal.exists(self.files):
@@ -63,7 +62,7 @@ class Directory:
         self.cluster = recovered.identity.cluster
         if identity.cluster == 0:
             identity.formed(self.cluster)
-        core = self._core(decoded(registry, recovered.records), application, now)
+        core = self._core(decoded(recovered.records), application, now)
         snapshot = core.raft.snapshot
         if snapshot.index > 0:
             self.load(core, snapshot)
@@ -78,7 +77,7 @@ class Directory:
         )
         return core
 
-    def form(self, formed: Formed, registry: Registry, application: StateMachine, now: float) -> ReplicaCore:
+    def form(self, formed: Formed, application: StateMachine, now: float) -> ReplicaCore:
         """Make the first log: from here on this directory belongs to the cluster."""
         identity = self.identity
         self.cluster = formed.cluster
@@ -86,7 +85,7 @@ class Directory:
         self.wal = Wal.create(
             self.files,
             WalIdentity(formed.cluster, identity.node, identity.incarnation),
-            encoded(registry, records),
+            encoded(records),
             self.options.log,
         )
         identity.formed(formed.cluster)

@@ -17,7 +17,7 @@ from distkit.raft.state import Durable, Outstanding, State
 
 def formation_records(configuration: Configuration) -> tuple[SnapshotMark]:
     """The first durable records of a member: the empty state at index 0 under the first configuration."""
-    return (SnapshotMark(0, 0, 0, True, 0, Snapshot(0, 0, 0, 0, 0, configuration)),)
+    return (SnapshotMark(0, 0, 0, False, 0, Snapshot(0, 0, 0, 0, 0, configuration)),)
 
 
 def fold(records: Iterable[Any]) -> Durable:
@@ -63,13 +63,12 @@ def image(s: State) -> tuple[Any, ...]:
 
 
 def collect_write(s: State) -> Write | None:
-    """The write of this flush. The hard state, with the commit index, goes before entries: recovery keeps a prefix, so
-    no entry survives without the commit index that was known when it was accepted."""
+    """The write of this flush."""
     flush_ack(s)
     hard = (s.term, s.vote)
     records: tuple[Any, ...] = ()
     if s.entries_accepted or hard != s.hard_written:
-        records = (HardState(s.term, s.vote, s.commit), *s.records)
+        records = _with_hard_state(s)
     elif s.records:
         records = tuple(s.records)
     if not records and not s.then and not s.own_vote:
@@ -79,11 +78,35 @@ def collect_write(s: State) -> Write | None:
     s.outstanding.append(Outstanding(s.token, s.window.last, s.own_vote, s.restore))
     s.hard_written = hard
     s.entries_accepted = False
+    s.rewritten = False
     s.records = []
     s.then = []
     s.own_vote = 0
     s.restore = None
     return write
+
+
+def _with_hard_state(s: State) -> tuple[Any, ...]:
+    """The records of this flush with the hard state, commit index included, before the entries: recovery keeps a
+    prefix, so no entry survives without the commit index that was known when it was accepted.
+
+    Nor may a commit index survive with entries that it does not speak of: what a truncation or a snapshot is about to
+    remove is still in the log if the prefix ends before it. So a commit index that reaches so far comes after.
+    """
+    newest = HardState(s.term, s.vote, s.commit)
+    if not s.rewritten:
+        return (newest, *s.records)
+    start = pivot = 0
+    kept = s.commit
+    for position, record in enumerate(s.records):
+        if type(record) is Truncate:
+            pivot = position + 1
+            kept = min(kept, record.index - 1)
+        elif type(record) is SnapshotMark and record.reset:
+            start = pivot = position + 1  # it has a hard state of its own
+            kept = s.commit
+    before = () if pivot == start else (HardState(s.term, s.vote, kept),)
+    return (*s.records[:start], *before, *s.records[start:pivot], newest, *s.records[pivot:])
 
 
 def persisted(s: State, now: float, token: int) -> None:

@@ -81,6 +81,7 @@ def on_install_snapshot(s: State, now: float, source: int, message: InstallSnaps
     s.restore = snapshot
     s.restoring = True
     s.records = [SnapshotMark(s.term, s.vote, s.commit, True, 0, snapshot)]
+    s.rewritten = True
     _snapshot_reply(s, source, message.session, snapshot.index)
     trace(s, "RestoreSnapshot")
 
@@ -164,6 +165,7 @@ def _truncate(s: State, index: int) -> None:
     """Remove entries from `index` on; writes in flight no longer prove what comes after (the ABA of async appends)."""
     s.window.truncate(index)
     s.records.append(Truncate(index))
+    s.rewritten = True
     s.flushed = min(s.flushed, index - 1)
     for write in s.outstanding:
         write.last = min(write.last, index - 1)

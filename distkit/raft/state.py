@@ -114,6 +114,7 @@ class State:
         self.records: list[Any] = []
         self.then: list[Send] = []
         self.entries_accepted = False  #: `records` holds entries, so the commit index goes before them
+        self.rewritten = False  #: `records` holds a truncation or replaces the log
         self.own_vote = 0  #: the campaign whose own vote the next write makes durable; 0: none
         self.restore: Snapshot | None = None  #: a received snapshot that the next write makes durable
         self.restoring = False  #: a received snapshot is not yet durable and applied
