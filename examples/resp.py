@@ -124,8 +124,6 @@ class Parser:
             used = self._parse(bytes(self._unread), complete)
         except ProtocolError as fault:
             self._fault = str(fault)
-            self._unread.clear()
-            self._arguments.clear()
             if not complete:
                 raise
         else:
