@@ -203,9 +203,10 @@ class Proposals:
             return
         refused, self._refused = self._refused, []
         self._retry_at = now + self._options.retry_interval
-        self._tickets = [ticket for batch in refused for ticket in batch.tickets] + self._tickets
-        self._kinds = bytearray().join(batch.kinds for batch in refused) + self._kinds
-        self._payloads = [payload for batch in refused for payload in batch.payloads] + self._payloads
+        # Nothing was added meanwhile: what was held went into these batches in the same flush.
+        self._tickets = [ticket for batch in refused for ticket in batch.tickets]
+        self._kinds = bytearray().join(batch.kinds for batch in refused)
+        self._payloads = [payload for batch in refused for payload in batch.payloads]
         self.held_bytes = sum(map(len, self._payloads))
 
     # -- from the machine ------------------------------------------------------------------------------------------

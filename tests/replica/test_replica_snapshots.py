@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from replicas import World
 
 from distkit.core import Outcome, Reason
 from distkit.raft import RaftOptions, Snapshot
-from distkit.raft.messages import AppendEntries, InstallSnapshot
+from distkit.raft.messages import AppendEntries, InstallSnapshot, ReadIndexReply
 from distkit.replica import ReplicaOptions, SnapshotPolicy
 from distkit.replica.messages import ProposeReply
 
@@ -112,6 +114,7 @@ def test_a_node_that_fell_behind_gets_the_snapshot_with_the_sessions():
     assert world.nodes[3].core.digest() == world.nodes[1].core.digest()
     fill(world, 3)
     assert world.nodes[3].journal.commands == world.nodes[1].journal.commands
+    assert len(world.nodes[3].files) == 1, "the policy counts from the snapshot that came"
 
 
 def test_nothing_is_applied_or_read_while_a_snapshot_is_loaded():
@@ -148,6 +151,60 @@ def test_a_proposal_that_a_snapshot_covers_before_it_is_applied_is_lost():
     world.run(2.0)
     assert (old.replies[ticket].outcome, old.replies[ticket].reason) == (Outcome.LOST, Reason.SNAPSHOT)
     assert old.journal.commands == world.leader().journal.commands
+
+
+def test_a_read_that_was_granted_before_is_not_served_while_a_snapshot_is_loaded():
+    world = World(options=small(10), raft_options=RaftOptions(keep_entries=0))
+    world.elect(1)
+    fill(world, 5)
+    late = []
+    world.passes = lambda *letter: type(letter[2]) is not ReadIndexReply or late.append(letter[2]) or False
+    node = world.nodes[3]
+    ticket = node.read()
+    world.settle()
+    node.load = lambda snapshot: None
+    world.passes = lambda source, target, message: target != 3
+    fill(world, 40)
+    world.nodes[1].core.lost(world.now, 3, "timeout")
+    world.nodes[1].core.connected(world.now, 3)
+    world.passes = lambda source, target, message: type(message) is not ReadIndexReply
+    world.run(0.5)
+    assert node.core.loading
+    node.core.receive(world.now, 1, late[0])
+    node.flush()
+    assert ticket not in node.replies
+    assert node.core.status().reads == 1
+    del node.load
+    node.load(node.raft.snapshot)
+    world.settle()
+    assert len(node.reads[ticket]) > 5
+
+
+def test_what_was_committed_but_not_applied_when_a_snapshot_came_is_lost():
+    options = replace(small(10), apply_entries_max=1)
+    world = World(options=options, raft_options=RaftOptions(keep_entries=0))
+    old = world.elect(1)
+    tickets = [old.propose(b"%d" % number) for number in range(300)]
+    for _ in range(3):
+        old.flush()
+        for source, target, message in list(world.letters):
+            world.nodes[target].core.receive(world.now, source, message)
+        world.letters.clear()
+        world.nodes[2].flush()
+        world.nodes[3].flush()
+    assert old.raft.commit_index == 301
+    old.up = False
+    world.isolate(1)
+    world.run(4.0)
+    fill(world, 40)
+    old.up = True
+    world.heal(1)
+    world.run(2.0)
+    ends = [old.replies[ticket].outcome for ticket in tickets]
+    assert ends == sorted(ends)
+    assert set(ends) == {Outcome.COMMITTED, Outcome.LOST}
+    assert old.journal.commands == world.leader().journal.commands
+    assert old.core.status().proposals == 0
 
 
 def test_a_machine_is_told_of_a_snapshot_only_when_its_file_is_there():
@@ -235,10 +292,13 @@ def test_what_is_older_may_go_when_the_mark_is_durable_but_not_what_a_peer_is_fe
     assert release.index == leader.raft.snapshot.index
     assert release.keep == (leader.raft.snapshot, fetched)
     leader.core.snapshot_serving(world.now, 3, fetched)
+    offers = []
+    world.passes = lambda source, target, message: type(message) is not InstallSnapshot or offers.append(message)
     world.run(1.9)
-    assert leader.raft.status().peers[1].state.name == "SNAPSHOT", "it is still at it"
+    assert offers == [], "the peer is still at it"
     world.nodes[3].fetch()
     world.fetches = True
+    world.passes = lambda source, target, message: True
     fill(world, 11)
     assert leader.released[-1].keep == (leader.raft.snapshot,)
 
