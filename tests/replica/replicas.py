@@ -67,7 +67,7 @@ class Node:
     def __init__(self, world: World, node: int) -> None:
         self.world = world
         self.id = node
-        self.disk: list[tuple[int, int, bytes]] = encoded(formation_records(world.configuration))
+        self.disk: list[tuple[int, int, bytes]] = []
         self.files: dict[tuple[int, int], list[bytes]] = {}
         self.fetches: list[FetchFrom] = []
         self.saves: list[SaveSnapshot] = []
@@ -84,7 +84,7 @@ class Node:
         self.replies: dict[int, ReplicaReply] = {}
         self.reads: dict[int, list[bytes]] = {}
         self.raft: Raft = recover(
-            decoded(self.disk),
+            self.recovered(),
             node=self.id,
             incarnation=1000 + self.id,
             options=world.raft_options,
@@ -97,6 +97,16 @@ class Node:
         self.core.wall(world.now, 1_000_000)
         if self.raft.snapshot.index:
             self.load(self.raft.snapshot)
+
+    def recovered(self) -> list[Any]:
+        """The records on the disk; a new one is formed first."""
+        if not self.disk:
+            self.store(formation_records(self.world.configuration))
+        return decoded(self.disk)
+
+    def store(self, records: Iterable[Any]) -> None:
+        """Make records durable."""
+        self.disk += encoded(records)
 
     def load(self, snapshot: Snapshot) -> None:
         self.core.load(self.files[snapshot.index, snapshot.term])
@@ -119,7 +129,7 @@ class Node:
             if reply.outcome is Outcome.READABLE:
                 self.reads[reply.ticket] = list(self.journal.commands)
         for write in output.writes:
-            self.disk += encoded(write.records)
+            self.store(write.records)
             for peer, message in write.then:
                 world.post(self.id, peer, message)
             self.core.persisted(world.now, write.token)
@@ -135,7 +145,7 @@ class Node:
                 if world.fetches:
                     self.fetch()
             else:
-                self.released.append(work)
+                self.release(work)
 
     def save(self) -> Snapshot:
         """Do the oldest save that was asked for."""
@@ -154,6 +164,9 @@ class Node:
         self.files[key] = source.files[key]
         self.core.fetched(self.world.now, work.snapshot)
         source.core.snapshot_sent(self.world.now, self.id, True)
+
+    def release(self, work: Release) -> None:
+        self.released.append(work)
 
     # -- verbs -----------------------------------------------------------------------------------------------------
 
@@ -177,7 +190,12 @@ class World:
     """Some replicas, the letters between them, and the time."""
 
     def __init__(
-        self, count: int = 3, *, options: ReplicaOptions | None = None, raft_options: RaftOptions | None = None
+        self,
+        count: int = 3,
+        *,
+        options: ReplicaOptions | None = None,
+        raft_options: RaftOptions | None = None,
+        kind: type[Node] = Node,
     ) -> None:
         self.now = 1.0
         self.options = options
@@ -191,7 +209,7 @@ class World:
         self._tickets = 0
         self.nodes: dict[int, Node] = {}
         for node in range(1, count + 1):
-            self.nodes[node] = Node(self, node)
+            self.nodes[node] = kind(self, node)
         for node in self.nodes:
             self._connect(node)
 
