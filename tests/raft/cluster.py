@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from random import Random
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -101,19 +102,22 @@ class Node:
         self.roles: list[Role] = []
         self.delivered: list[Any] = []
         self.term_seen, self.commit_seen = self.durable.term, 0
-        self.machine = world.raft.recover(
-            tuple(self.disk),
-            node=self.id,
-            incarnation=incarnation(self.id),
-            options=world.options,
-            random=Random(f"{world.seed} {self.id} {self.boots}"),
-            now=world.now,
-        )
+        try:
+            self.machine = world.raft.recover(
+                tuple(self.disk),
+                node=self.id,
+                incarnation=incarnation(self.id),
+                options=world.options,
+                random=Random(f"{world.seed} {self.id} {self.boots}"),
+                now=world.now,
+            )
+        except DistkitError as error:
+            raise Broken(f"node {self.id} can't start: {error!r}") from error
         require(self.machine.last_index == self.durable.last, "recovered a log up to", self.machine.last_index)
         require(self.machine.term == self.durable.term, "recovered term", self.machine.term)
         self.state = list(world.states[self.machine.snapshot.index])
         self.span_end = self.machine.snapshot.index
-        self.machine.wall(world.now, EPOCH_US + int(world.now * 1e6))
+        self.call("wall", EPOCH_US + int(world.now * 1e6))
 
     def crash(self, keep: int = 0) -> None:
         """Lose everything that is not durable; `keep` records in flight reached the disk."""
@@ -267,6 +271,7 @@ class Cluster:
                         previous = found
             for index in range(len(self.ledger.committed), min(node.durable.commit, node.durable.last) + 1):
                 self.ledger.committed.append(node.durable.term_of(index))
+                self.ledger.committed_by.append(node.durable.term)
 
     # -- letters ------------------------------------------------------------------------------------------------------
 
@@ -369,7 +374,7 @@ class Cluster:
         while True:
             self.settle()
             up = [node for node in self.nodes.values() if node.up]
-            due = min([node.machine.deadline() for node in up], default=end)
+            due = min([node.machine.deadline() for node in up], default=inf)
             if due > end:
                 break
             late = late + 1 if due <= self.now else 0

@@ -106,6 +106,7 @@ class Ledger:
             tuple[int, int], tuple[int, int, bytes]
         ] = {}  # (index, term) -> (previous term, kind, payload)
         self.committed: list[int] = [0]  # index -> term
+        self.committed_by: list[int] = [0]  # index -> term of the leader that committed it
         self.floors: dict[int, int] = {}  # read ticket -> what its index must reach
         self.commands: dict[int, tuple[bytes, ...]] = {}  # proposal ticket -> commands
         self.replies: dict[int, Reply] = {}
@@ -205,7 +206,8 @@ class Ledger:
             require(machine.term not in self.leaders, "second leader of term", machine.term, "is", node.id)
             self.leaders[machine.term] = node.id
             for index in range(accepted.base, len(self.committed)):
-                require(accepted.term_of(index) == self.committed[index], "leader", node.id, "lacks committed", index)
+                complete = accepted.term_of(index) == self.committed[index] or self.committed_by[index] >= machine.term
+                require(complete, "leader", node.id, "lacks committed", index)
         self._commit(node)
         require(machine.commit_index <= machine.last_index, "commit behind the log", machine.commit_index)
         require(machine.applied_index <= min(machine.commit_index, machine.flushed_index), "applied too early")
@@ -224,6 +226,7 @@ class Ledger:
             term = accepted.term_of(index)
             if index == len(self.committed):
                 self.committed.append(term)
+                self.committed_by.append(node.machine.term)
                 fresh = True
             require(self.committed[index] == term, "node", node.id, "committed another entry at", index)
         node.commit_seen = commit
