@@ -8,6 +8,7 @@ from typing import Any
 from distkit._fast import codec
 from distkit._fast.logbuf import Window
 from distkit.core import Configuration, LocalError, Restore, RoleName, StorageError, Write
+from distkit.core.limits import INDEX_MAX
 from distkit.raft.election import tally
 from distkit.raft.follower import flush_ack
 from distkit.raft.messages import Entries, HardState, Snapshot, SnapshotMark, Truncate
@@ -30,26 +31,41 @@ def fold(records: Iterable[Any]) -> Durable:
     if not marks:
         raise StorageError("the log holds no configuration: it was never formed, or its beginning is missing")
     newest = max(marks, key=lambda mark: mark.snapshot.index).snapshot
-    window = Window(newest.index, newest.term)
-    term = vote = commit = reset = 0
+    term = vote = commit = 0
     for record in items:
-        kind = type(record)
-        if kind is Entries:
-            _replay_block(window, record.block, newest)
-        elif kind is Truncate:
-            if record.index <= window.last:
-                window.truncate(max(record.index, window.base_index + 1))
-        elif kind is HardState or kind is SnapshotMark:
+        if type(record) is HardState or type(record) is SnapshotMark:
             term, vote = max((term, vote), (record.term, record.vote))
             commit = max(commit, record.commit)
-            if kind is SnapshotMark and record.reset and record.snapshot.index > reset:
-                # The first of its index is where the log was replaced; later ones are copies at heads of segments.
-                window.reset(newest.index, newest.term)
-                reset = record.snapshot.index
-        else:
-            raise StorageError(f"the log holds a record of unknown type {kind.__name__}")
+    window = Window(newest.index, newest.term)
+    for block, last in _survivors(items, newest.index):
+        _replay_block(window, block, last)
     commit = min(max(commit, newest.index), window.last)
     return Durable(term, vote, commit, newest, window)
+
+
+def _survivors(items: list[Any], base: int) -> list[tuple[bytes, int]]:
+    """The blocks above `base` that nothing later in the log removed, each with the last of its entries that is left.
+
+    Seen from the end backwards, because what was removed may not even fit on the newest snapshot.
+    """
+    survivors: list[tuple[bytes, int]] = []
+    end = INDEX_MAX + 1
+    for record in reversed(items):
+        kind = type(record)
+        if kind is Entries:
+            _round, first, count, _time = codec.block_info(record.block)
+            last = min(first + count, end) - 1
+            if last >= first and last > base:
+                survivors.append((record.block, last))
+        elif kind is Truncate:
+            end = min(end, record.index)
+        elif kind is SnapshotMark:
+            if record.reset:
+                break
+        elif kind is not HardState:
+            raise StorageError(f"the log holds a record of unknown type {kind.__name__}")
+    survivors.reverse()
+    return survivors
 
 
 def image(s: State) -> tuple[Any, ...]:
@@ -129,16 +145,8 @@ def persisted(s: State, now: float, token: int) -> None:
         advance_commit(s, now)
 
 
-def _replay_block(window: Window, block: bytes, newest: Snapshot) -> None:
-    _round, first, count, _time = codec.block_info(block)
-    last = first + count - 1
-    if last <= newest.index:
-        return
-    if first <= newest.index:
-        first = newest.index + 1
-        block = codec.cut_block(block, first, last)
-    if first > window.last + 1:
-        raise StorageError(f"entries {window.last + 1} to {first - 1} are missing from the log")
-    if first <= window.last:
-        raise StorageError(f"entry {first} is in the log twice; the newest snapshot is at {newest.index}")
-    window.append(block)
+def _replay_block(window: Window, block: bytes, last: int) -> None:
+    first = max(codec.block_info(block)[1], window.base_index + 1)
+    if first != window.last + 1:
+        raise StorageError(f"the log goes on with entry {first} after entry {window.last}: records are missing")
+    window.append(codec.cut_block(block, first, last))

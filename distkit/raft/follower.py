@@ -119,8 +119,8 @@ def credit(s: State) -> int:
 def flush_ack(s: State) -> None:
     """Turn the merged acknowledgement of this flush into a message of the next write."""
     if s.ack is not None:
-        leader, session, index = s.ack
-        s.then.append((leader, AppendEntriesReply(s.term, session, s.incarnation, True, index, 0, 0, credit(s))))
+        leader, term, session, index = s.ack
+        s.then.append((leader, AppendEntriesReply(term, session, s.incarnation, True, index, 0, 0, credit(s))))
         s.ack = None
 
 
@@ -181,12 +181,12 @@ def _commit(s: State, index: int) -> None:
 
 def _acknowledge(s: State, source: int, session: int, index: int) -> None:
     if s.ack is not None:
-        leader, old_session, old_index = s.ack
-        if leader == source and old_session == session:
-            s.ack = (source, session, max(index, old_index))
+        leader, term, old_session, old_index = s.ack
+        if (leader, term, old_session) == (source, s.term, session):
+            s.ack = (source, term, session, max(index, old_index))
             return
         flush_ack(s)
-    s.ack = (source, session, index)
+    s.ack = (source, s.term, session, index)
 
 
 def _reject(s: State, source: int, message: AppendEntries) -> None:

@@ -264,11 +264,15 @@ class Raft:
 
     def flush(self, now: float) -> Output | None:
         """Everything caused since the last flush."""
+        if not self.state.touched:
+            return None
         s = self._at(now)
+        s.touched = False
         if s.role is RoleName.LEADER:
             proposals.seal(s)
-            reads.start_round(s, now)
-            reads.confirm(s)
+            if s.reads_waiting or s.reads_round:
+                reads.start_round(s, now)
+                reads.confirm(s)
             replication.replicate(s)
         elif s.reads_waiting:
             reads.start_round(s, now)
@@ -371,6 +375,7 @@ class Raft:
         if not now >= s.now:
             raise LocalError(f"time went back, or is not a number: {now!r} after {s.now!r}")
         s.now = now
+        s.touched = True
         return s
 
     def _rule_of_terms(self, s: State, now: float, source: int, message: Any) -> bool:

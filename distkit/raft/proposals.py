@@ -5,6 +5,7 @@ A ticket's commands never span two blocks, and blocks travel, truncate and commi
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from distkit._fast import codec
@@ -71,22 +72,31 @@ def seal(s: State) -> None:
 
 
 def settle(s: State) -> None:
-    """End the tickets whose entries the commit index has passed: committed, or superseded by another term's entry."""
-    tickets = s.tickets
-    while tickets and tickets[0][1] <= s.commit:
+    """End the tickets whose fate the commit index has decided: committed, or superseded by another term's entry.
+
+    Terms never fall along a log, so behind a committed entry no entry of a lower term can follow: tickets of lower
+    terms are superseded even where the log does not reach them any more.
+    """
+    tickets, window, commit = s.tickets, s.window, s.commit
+    if not tickets:
+        return
+    committed_term = window.term(commit)
+    while tickets and (tickets[0][1] <= commit or tickets[0][2] < committed_term):
         first, last, term, ticket = tickets.popleft()
-        if s.window.term(last) == term:
-            s.replies.append(Reply(ticket, Outcome.COMMITTED, last, first, term, leader=s.leader))
-        else:
-            s.replies.append(Reply(ticket, Outcome.SUPERSEDED, last, first, term, leader=s.leader))
+        kept = last <= commit and window.term(last) == term
+        outcome = Outcome.COMMITTED if kept else Outcome.SUPERSEDED
+        s.replies.append(Reply(ticket, outcome, last, first, term, leader=s.leader))
 
 
 def lose_tickets(s: State, index: int) -> None:
     """A received snapshot covers the entries up to `index`: whether these were ours can no longer be told."""
-    tickets = s.tickets
-    while tickets and tickets[0][0] <= index:
-        first, last, term, ticket = tickets.popleft()
-        s.replies.append(Reply(ticket, Outcome.LOST, last, first, term, Reason.SNAPSHOT, s.leader))
+    tickets, s.tickets = s.tickets, deque()
+    for first, last, term, ticket in tickets:
+        if first <= index:
+            s.replies.append(Reply(ticket, Outcome.LOST, last, first, term, Reason.SNAPSHOT, s.leader))
+        else:
+            s.tickets.append((first, last, term, ticket))
+    settle(s)
 
 
 def applied(s: State, index: int) -> None:

@@ -175,6 +175,9 @@ def _rejected(s: State, progress: Progress, message: AppendEntriesReply) -> None
     if progress.state is not ProgressState.PROBE or rejected != progress.next - 1:
         s.count("stale")
         return
+    if rejected <= progress.match:
+        s.count("acknowledged_entries_lost")  # the peer's disk has forgotten what it promised: nothing to find below
+        return
     agreed = min(message.hint_index, s.window.last)
     if message.hint_term > 0:
         agreed = max(s.window.hint(agreed, message.hint_term), 0)

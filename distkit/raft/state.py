@@ -89,6 +89,7 @@ class State:
         self.random = random
         self.trace = trace
         self.now = now
+        self.touched = True  #: something came in since the last flush
         self.wall_us = 0  #: wall clock minus `wall_now`, for blocks
         self.wall_now = now
 
@@ -119,7 +120,7 @@ class State:
         self.restore: Snapshot | None = None  #: a received snapshot that the next write makes durable
         self.restoring = False  #: a received snapshot is not yet durable and applied
         self.outstanding: deque[Outstanding] = deque()
-        self.ack: tuple[int, int, int] | None = None  #: (leader, session, index): merged acknowledgement of this flush
+        self.ack: tuple[int, int, int, int] | None = None  #: merged acknowledgement: (leader, term, session, index)
 
         # Outputs.
         self.sends: list[Send] = []
@@ -141,7 +142,7 @@ class State:
 
         # Leader.
         self.progress: dict[int, Progress] = {}
-        self.session = 0
+        self.session = random.getrandbits(47)  #: newest replication session; random, so that no boot repeats another's
         self.term_start = 0  #: index of the empty entry of the own term
         self.heartbeat_deadline = 0.0
         self.quorum_deadline = 0.0
