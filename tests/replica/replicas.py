@@ -125,7 +125,7 @@ class Node:
             world.post(self.id, peer, message)
         for reply in output.replies:
             assert reply.ticket not in self.replies, f"ticket {reply.ticket} ended twice"
-            self.replies[reply.ticket] = reply
+            self.replies[reply.ticket] = world.ended[reply.ticket] = reply
             if reply.outcome is Outcome.READABLE:
                 self.reads[reply.ticket] = list(self.journal.commands)
         for write in output.writes:
@@ -207,6 +207,8 @@ class World:
         self.passes: Callable[[int, int, Any], bool] = lambda source, target, message: True
         self.cut: set[int] = set()
         self._tickets = 0
+        #: Every reply of every node, those that died since included.
+        self.ended: dict[int, ReplicaReply] = {}
         self.nodes: dict[int, Node] = {}
         for node in range(1, count + 1):
             self.nodes[node] = kind(self, node)
