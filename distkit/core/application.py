@@ -19,6 +19,7 @@ class StateMachine(abc.ABC):
 
         `index` rises strictly; `time_us` is the leader's wall clock (microseconds), made non-decreasing, and the only
         source of time: expiry and timestamps come from it alone. Results of session commands are kept for retries.
+        A result of more than 4 MiB - 1 KiB is dropped; its caller is told that the command was applied.
         """
 
     @abc.abstractmethod

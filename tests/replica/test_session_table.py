@@ -130,6 +130,15 @@ def test_a_session_with_too_many_bytes_of_answers_is_refused():
     assert sessions.begin(1, 2, 2) is None
 
 
+def test_a_result_that_was_too_large_stays_so_for_retries_and_in_snapshots():
+    sessions = Sessions()
+    sessions.register(1)
+    sessions.keep(1, 1, Reason.RESULT_TOO_LARGE)
+    assert sessions.begin(1, 1, 1) is Reason.RESULT_TOO_LARGE
+    assert restored(sessions).begin(1, 1, 1) is Reason.RESULT_TOO_LARGE
+    assert restored(sessions).bytes == sessions.bytes == ANSWER_OVERHEAD
+
+
 def test_a_snapshot_is_frozen_when_it_is_taken():
     sessions = Sessions()
     sessions.register(1)
