@@ -92,11 +92,15 @@ class Listener:
         try:
             family, kind, protocol, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             self._sock = socket.socket(family, kind, protocol)
+        except OSError as error:
+            raise LocalError(f"cannot listen on {listen}: {error.strerror or error}") from None
+        try:
             self._sock.setblocking(False)
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._sock.bind(target)
             self._sock.listen(_BACKLOG)
         except OSError as error:
+            self._sock.close()
             raise LocalError(f"cannot listen on {listen}: {error.strerror or error}") from None
         self.address = join_address(*self._sock.getsockname()[:2])
 
@@ -116,6 +120,5 @@ class Listener:
                 return sock, source[0]
 
     def close(self) -> None:
-        """Stop listening."""
-        trio.lowlevel.notify_closing(self._sock)
+        """Stop listening; nobody may be waiting in `accept`."""
         self._sock.close()

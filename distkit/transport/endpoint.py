@@ -165,22 +165,21 @@ class Transport:
         """Answer whoever dials, and keep a link to every peer, until cancelled. `peers` may name this node too."""
         if self._listener is None:
             raise LocalError("bind before you serve")
-        check_addresses(self._credentials, self._listener.address, peers.values())
         own = self._hello().node
         self._peers = {node: _Peer(node, address) for node, address in sorted(peers.items()) if node != own}
         try:
+            check_addresses(self._credentials, self._listener.address, peers.values())
             async with trio.open_nursery() as nursery:
                 for peer in self._peers.values():
                     nursery.start_soon(self._keep_dialled, peer, peers[peer.node])
                 nursery.start_soon(self._tick_links)
-                while True:
-                    sock, host = await self._listener.accept()
-                    if self._admission.enter(host):
-                        nursery.start_soon(self._answer, sock, host)
-                    else:
-                        self._drops["connections"] += 1
-                        sock.close()
+                await self._keep_accepting(self._listener, nursery)
         finally:
+            self.close()
+
+    def close(self) -> None:
+        """Stop listening; for a transport that was bound and is not served. Doing it again does nothing."""
+        if self._listener is not None:
             self._listener.close()
 
     def send(self, node: int, message: Any, group: int = 0) -> bool:
@@ -243,6 +242,15 @@ class Transport:
         )
 
     # -- connections --------------------------------------------------------------------------------------------------
+
+    async def _keep_accepting(self, listener: Listener, nursery: trio.Nursery) -> None:
+        while True:
+            sock, host = await listener.accept()
+            if self._admission.enter(host):
+                nursery.start_soon(self._answer, sock, host)
+            else:
+                self._drops["connections"] += 1
+                sock.close()
 
     async def _keep_dialled(self, peer: _Peer, address: str) -> None:
         backoff = self._limits.backoff_min
