@@ -13,7 +13,7 @@ from typing import Any
 
 import trio
 
-from distkit.core import Clock, Role, Space, StorageError
+from distkit.core import Clock, Role, Space
 from distkit.core.machine import Send
 from distkit.raft import messages as raft
 from distkit.replica import ReplicaCore, ReplicaOutput, ReplicaReply, encoded
@@ -82,7 +82,7 @@ class Corridor:
         """All writes up to the token are durable: what waited for them leaves."""
         self._guard(lambda: self._complete(token))
 
-    def disk_failed(self, error: StorageError) -> None:
+    def disk_failed(self, error: BaseException) -> None:
         """The log takes no more writes, so this node takes no more part."""
         self.fail(error)
 

@@ -110,6 +110,7 @@ class Replica(Generic[M]):
         self._connected: set[int] = set()
         self._seen = trio.Event()  #: somebody said hello while the cluster forms
         self._fatal: IdentityError | None = None
+        self._failure: BaseException | None = None
         self._tickets = itertools.count(1)
         self._role = Role(RoleName.FOLLOWER, 0, 0, False)
         self._role_changed = trio.Event()
@@ -229,6 +230,11 @@ class Replica(Generic[M]):
         """Wait for the next change of role, term, leader or readiness."""
         await self._role_changed.wait()
 
+    @property
+    def failure(self) -> BaseException | None:
+        """Why this node stopped taking part, None while it does or after a clean end."""
+        return self._failure
+
     async def transfer(self, target: int) -> None:
         """Hand leadership to another member. Refused if this node does not lead, or if it took too long."""
         result_of(await self.ask(lambda core, now, ticket: core.transfer(now, ticket, target)))
@@ -341,7 +347,7 @@ class Replica(Generic[M]):
         wal = self._directory.wal
         assert wal is not None
         corridor = Corridor(core, self._clock, self._transport, self._on_role, self._on_snapshot)
-        worker = LogWorker(wal, corridor.durable, corridor.disk_failed, corridor.space, self._options.log)
+        worker = LogWorker(wal, corridor.durable, corridor.disk_failed, corridor.space)
         corridor.use_log(worker)
         worker.start()
         self._worker = worker
@@ -355,9 +361,10 @@ class Replica(Generic[M]):
         nursery.start_soon(corridor.pace)
         task_status.started()
         await corridor.failed.wait()
-        assert corridor.failure is not None
-        logger.error("node %d stops: %s", self.node, corridor.failure)
-        raise corridor.failure
+        self._failure = corridor.failure
+        assert self._failure is not None
+        logger.error("node %d stops: %s", self.node, self._failure)
+        raise self._failure
 
     async def _close(self) -> None:
         corridor = self._corridor
@@ -465,7 +472,11 @@ async def open_replica(
             yield replica
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        raise _only_cause(group) from None
+        cause = _only_cause(group)
+        failure = replica.failure
+        if failure is None or failure is cause:
+            raise cause from cause.__cause__
+        raise failure from group  # what the body met was a consequence of it
 
 
 def _only_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
