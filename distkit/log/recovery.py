@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from distkit._fast.codec import block_info, find_record, scan_records
@@ -87,7 +88,7 @@ def recover(files: Files, identity: WalIdentity | None) -> Recovered:
     if not segments:
         raise StorageError("there is no log in this directory")
     headers = [segment_header(files, segment, identity) for segment in segments]
-    for before, header in zip(headers, headers[1:], strict=False):
+    for before, header in pairwise(headers):
         if (header.previous, header.identity) != (before.segment, before.identity):
             raise DamageError(
                 f"{segment_name(header.segment)} follows segment {header.previous}, but the newest before it is "
