@@ -273,7 +273,7 @@ def test_bug_32_any_order_of_snapshot_commit_and_applied_boots_and_applies_dense
     lone = Lone(raft, log=[1] * 6, term=1, commit=3)
     snapshot = lone.compact(1, 3)
     lone.run(1)
-    mark = SnapshotMark(1, 0, 3 if mark_first else max(commit, 3), False, 0, snapshot)
+    mark = SnapshotMark(1, 0, 3 if mark_first else commit, False, 0, snapshot)
     states = [mark, HardState(1, 0, max(commit, 3))] if mark_first else [HardState(1, 0, commit), mark]
     lone.crash(1)
     lone.host.disk = [lone.host.disk[0], *map(Entries, blocks(1, [1] * 6)), *states]

@@ -265,6 +265,18 @@ def test_a_truncation_ends_no_ticket_because_the_entry_may_come_back(raft):
     assert lone.outcome(ticket) is Outcome.SUPERSEDED
 
 
+def test_a_ticket_waits_until_the_commit_index_decides_its_fate(raft):
+    lone = Lone(raft)
+    lone.lead()
+    first, second = lone.propose(1, b"a"), lone.propose(1, b"b")
+    lone.run(1)
+    term = lone.machine.term + 1
+    lone.receive(2, Heartbeat(term, 7, 2, 1, 0))  # the new leader may hold the second one too
+    assert (lone.outcome(first), lone.outcome(second)) == (Outcome.COMMITTED, None)
+    lone.receive(2, Heartbeat(term, 7, 3, 1, 0))
+    assert lone.outcome(second) is Outcome.COMMITTED
+
+
 def test_lost_tickets_of_an_earlier_leadership_do_not_hold_up_those_of_a_later_one(raft):
     cluster = Cluster(raft)
     cluster.elect(1)
