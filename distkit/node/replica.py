@@ -226,9 +226,16 @@ class Replica(Generic[M]):
             await self._role_changed.wait()
         return self._role.term
 
-    async def wait_role_changed(self) -> None:
-        """Wait for the next change of role, term, leader or readiness."""
-        await self._role_changed.wait()
+    @property
+    def leadership(self) -> Role:
+        """Role, term, leader and readiness in one record, as `wait_change` compares it."""
+        return self._role
+
+    async def wait_change(self, seen: Role) -> Role:
+        """Wait until `leadership` is another than what the caller has seen, and return it. No change is missed."""
+        while self._role == seen:
+            await self._role_changed.wait()
+        return self._role
 
     @property
     def failure(self) -> BaseException | None:

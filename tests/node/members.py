@@ -114,19 +114,16 @@ class Cluster:
 
     async def leader(self) -> Replica[Ledger]:
         """A member that leads and is up to date, waited for."""
-        while True:
+        async with trio.open_nursery() as nursery:
             for replica in self.replicas.values():
-                if replica.is_ready:
-                    return replica
-            async with trio.open_nursery() as nursery:
-                for replica in self.replicas.values():
-                    nursery.start_soon(_then_cancel, replica.wait_role_changed, nursery.cancel_scope)
+                nursery.start_soon(_then_cancel, replica.wait_ready, nursery.cancel_scope)
+        return next(replica for replica in self.replicas.values() if replica.is_ready)
 
     def followers(self) -> list[Replica[Ledger]]:
         """The members that do not lead."""
         return [replica for replica in self.replicas.values() if not replica.is_ready]
 
 
-async def _then_cancel(wait: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
+async def _then_cancel(wait: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
     await wait()
     scope.cancel()
