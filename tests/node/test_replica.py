@@ -147,7 +147,7 @@ def test_a_member_that_missed_much_gets_a_snapshot(tmp_path: Path) -> None:
             assert len(await back.read(lambda ledger: list(ledger.lines))) == 301
             assert back.status().replica.raft.snapshot_index > 0
             files = sorted(path.name for path in (tmp_path / str(leader.node)).glob("snap-*"))
-            assert len(files) == 1
+            assert 1 <= len(files) <= 2  # an older one stays while a peer may be fetching it
 
     run(main)
 
