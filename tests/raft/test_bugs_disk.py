@@ -3,8 +3,9 @@
 from itertools import permutations
 
 import pytest
-from cluster import Cluster, Letter, Lone, accept, beat, blocks
+from cluster import Cluster, Letter, blocks, incarnation
 from invariants import Broken
+from lone import Lone, accept, beat, refuse
 from test_paper_compaction import compacted, install
 from test_paper_replication import append
 from test_progress import check, leader, peer, propose, pulse, state
@@ -85,8 +86,6 @@ def test_bug_26_both_counters_of_the_window_are_zero_after_each_change_of_state(
     assert (peer(lone).inflight_messages, peer(lone).inflight_bytes > 0) == (3, True)
     letters = lone.take(AppendEntries, target=2)
     if reset == "rejection":
-        from cluster import refuse
-
         lone.receive_only(2, refuse(letters[2], 1, 1))
     elif reset == "lost":
         lone.host.call("lost", 2, "closed")
@@ -122,8 +121,6 @@ def sent_snapshot(raft, keep=0):
 
 
 def installed(letter, index):
-    from cluster import incarnation
-
     message = letter.message
     return InstallSnapshotReply(message.term, message.session, incarnation(letter.target), index, 1 << 30)
 

@@ -4,7 +4,8 @@ from itertools import permutations
 from random import Random
 
 import pytest
-from cluster import Cluster, Letter, Lone, accept, blocks, incarnation, refuse
+from cluster import Cluster, Letter, blocks, incarnation
+from lone import Lone, accept, refuse
 from test_paper_replication import append
 from test_paper_safety import figure_8
 

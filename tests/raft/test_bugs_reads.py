@@ -1,6 +1,7 @@
 """Bugs that Raft implementations had: reads. `mutants.py` brings each back."""
 
-from cluster import Cluster, Lone, accept, beat
+from cluster import Cluster
+from lone import Lone, accept, beat
 from test_paper_clients import beats, heartbeat
 
 from distkit.core import Outcome

@@ -3,10 +3,12 @@
 from random import Random
 
 import pytest
-from cluster import Cluster, Letter, Lone, blocks, configuration, incarnation
+from cluster import Cluster, Letter, blocks, configuration, incarnation
+from lone import Lone
+from test_paper_compaction import install
 from test_votes import ask
 
-from distkit.core import LocalError, RoleName
+from distkit.core import Configuration, LocalError, Member, MemberRole, RoleName
 from distkit.raft.messages import (
     AppendEntriesReply,
     Entries,
@@ -130,8 +132,6 @@ def test_bug_09_the_log_of_the_candidate_is_compared_by_term_before_index(raft):
 
 
 def test_bug_09_no_vote_is_given_while_a_snapshot_is_not_durable_and_loaded(raft):
-    from test_paper_compaction import install
-
     lone = Lone(raft, term=2)
     lone.hand(Letter(2, 1, install(lone, 4, 2)))
     lone.sleep(10)
@@ -162,6 +162,22 @@ def test_votes_of_an_earlier_campaign_do_not_count(raft):
     lone.receive(3, late)
     lone.vote(2)
     assert lone.machine.role is CANDIDATE
+
+
+# -- 13: voters judged by the configuration of the receiver (etcd#10998, camunda#57386) ------------------------------
+
+
+def test_bug_13_a_node_that_does_not_know_of_its_promotion_votes_when_asked_but_does_not_campaign(raft):
+    members = configuration(3).members
+    learner = Member(1, incarnation(1), members[0].address, MemberRole.LEARNER)
+    records = raft.formation_records(Configuration(1, (learner, *members[1:])))
+    machine = raft.recover(records, node=1, incarnation=incarnation(1), random=Random(1), now=0.0)
+    machine.campaign(1.0)
+    machine.flush(1.0)
+    assert machine.role is FOLLOWER
+    machine.receive(2.0, 2, ask(1))
+    (write,) = machine.flush(2.0).writes
+    assert write.then == ((2, RequestVoteReply(1, incarnation(1), False, True)),)
 
 
 # -- 15: an id that comes back with an empty disk -------------------------------------------------------------------

@@ -2,9 +2,9 @@
 
 import importlib
 
-import mutants
 import pytest
-from mutants import MUTANTS, Mutant
+from mutants import MUTANTS
+from mutation import Mutant, load
 
 
 def killer_of(mutant: Mutant):
@@ -16,13 +16,13 @@ def killer_of(mutant: Mutant):
 def test_the_test_of_a_rule_passes_and_fails_once_the_rule_is_broken(raft, mutant):
     test = killer_of(mutant)
     test(raft, **dict(mutant.arguments))
-    mutated = mutants.load(mutant)
+    mutated = load(mutant)
     with pytest.raises(AssertionError):
         test(mutated, **dict(mutant.arguments))
 
 
 def test_a_copy_without_a_change_passes_and_stands_apart_from_the_original(raft):
-    copy = mutants.load()
+    copy = load()
     assert copy.Raft is not raft.Raft
     killer_of(MUTANTS[0])(copy)
 
@@ -30,4 +30,4 @@ def test_a_copy_without_a_change_passes_and_stands_apart_from_the_original(raft)
 @pytest.mark.parametrize("old", ["this text is nowhere", "return"])
 def test_a_change_that_does_not_apply_exactly_once_is_an_error(old):
     with pytest.raises(AssertionError, match="no longer applies"):
-        mutants.load(Mutant("wrong", "election", old, "pass", ""))
+        load(Mutant("wrong", "election", old, "pass", ""))

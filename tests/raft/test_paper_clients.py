@@ -1,7 +1,8 @@
 """The Raft paper, section 8: clients, the empty entry, and reads that do not go through the log."""
 
 import pytest
-from cluster import Cluster, Lone, accept, beat, incarnation
+from cluster import Cluster, incarnation
+from lone import Lone, accept, beat
 
 from distkit.core import Outcome, Reason, RoleName
 from distkit.raft.messages import AppendEntries, Heartbeat, HeartbeatReply, ReadIndex, ReadIndexReply

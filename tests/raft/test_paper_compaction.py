@@ -1,8 +1,9 @@
 """The Raft paper, section 7: log compaction and InstallSnapshot. One test for each rule, named after it."""
 
 import pytest
-from cluster import EPOCH_US, Cluster, Letter, Lone, accept, blocks, configuration, incarnation
+from cluster import EPOCH_US, Cluster, Letter, blocks, configuration, incarnation
 from invariants import Stored
+from lone import Lone, accept
 
 from distkit.core import Restore, Role
 from distkit.raft.messages import (

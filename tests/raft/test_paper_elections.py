@@ -1,7 +1,8 @@
 """The Raft paper, sections 5.1, 5.2 and 5.4.1: terms, roles, elections. One test for each rule, named after it."""
 
 import pytest
-from cluster import Cluster, Letter, Lone, accept, beat, blocks, configuration, incarnation
+from cluster import Cluster, Letter, blocks, configuration, incarnation
+from lone import Lone, accept, beat
 
 from distkit.core import RoleName
 from distkit.raft.messages import (

@@ -1,8 +1,9 @@
 """The Raft paper, section 5.3 and 5.5: log replication. One test for each rule, named after it."""
 
 import pytest
-from cluster import Cluster, Letter, Lone, accept, beat, block, blocks, incarnation, refuse
+from cluster import Cluster, Letter, block, blocks, incarnation
 from invariants import entries_of
+from lone import Lone, accept, beat, refuse
 
 from distkit.core import Outcome, Reason, RoleName, Span
 from distkit.raft.messages import AppendEntries, AppendEntriesReply, Entries, HardState, Heartbeat, Truncate

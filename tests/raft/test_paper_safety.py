@@ -1,8 +1,9 @@
 """The Raft paper, sections 5.4.2 and figure 3: commit of earlier terms, and the five properties."""
 
 import pytest
-from cluster import Cluster, Letter, Lone, accept, blocks
+from cluster import Cluster, Letter, blocks
 from invariants import Broken
+from lone import Lone, accept
 
 from distkit.core import Outcome
 from distkit.raft.messages import AppendEntries, AppendEntriesReply, Entries, HardState, RequestVote

@@ -1,7 +1,8 @@
 """How a leader paces what it sends to a peer: probe, replicate, snapshot, the window, and hints."""
 
 import pytest
-from cluster import Cluster, Lone, accept, beat, blocks, incarnation, refuse
+from cluster import Cluster, blocks, incarnation
+from lone import Lone, accept, beat, refuse
 from test_votes import ask
 
 from distkit.core import Outcome, Reason, Space

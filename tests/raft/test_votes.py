@@ -1,7 +1,8 @@
 """What goes beyond the paper's elections: pre-vote, check quorum, leader stickiness, transfer, failover on evidence."""
 
 import pytest
-from cluster import Cluster, Letter, Lone, accept, beat, blocks, incarnation
+from cluster import Cluster, Letter, blocks, incarnation
+from lone import Lone, accept, beat
 
 from distkit.core import Outcome, Reason, RoleName
 from distkit.raft.messages import (
