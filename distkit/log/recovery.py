@@ -245,7 +245,7 @@ class _Reading:
                 last[group] = max(last.get(group, 0), index)
                 self._newest[group] = (index, term)
             elif STATE_KIND_MIN <= kind <= STATE_KIND_MAX:
-                self._state[group, kind] = content
+                note_state(self._state, group, kind, content)
         self._records += records
 
     def _damage(self, scan: Scan, name: str, proven: int) -> DamageError:
@@ -301,6 +301,12 @@ def segment_header(files: Files, segment: int, expected: WalIdentity | None) -> 
             f"use the directory that belongs to it"
         )
     return header
+
+
+def note_state(state: dict[tuple[int, int], bytes], group: int, kind: int, content: bytes) -> None:
+    """Replace older state; kept in the order in which it was written, since copies of it are replayed in that order."""
+    state.pop((group, kind), None)
+    state[group, kind] = content
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Snapshot files: written chunk by chunk, verified on every reading, sent to other nodes as they are.
 
 A file has its name only when it is whole and durable; until then it has a temporary one. Nothing in it depends on the
-node, so the same bytes serve every member. Bytes: docs/formats.md section 5.
+node, so the same bytes serve every member. Bytes: docs/formats.md section 4.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from typing import Final
 
 from distkit._fast.codec import encode_records
 from distkit.core import Files, Full, LocalError, Space, StorageError, record
-from distkit.log.recovery import Recovered, Segment, failing, recover
+from distkit.log.recovery import Recovered, Segment, failing, note_state, recover
 from distkit.log.segment import (
     HEADER_BYTES,
     MARK,
@@ -261,7 +261,8 @@ class Wal:
         """Account for records that were written."""
         segment = self._segment
         segment.end += size
-        self._state.update(state)
+        for (group, kind), content in state.items():
+            note_state(self._state, group, kind, content)
         for group, index in last.items():
             segment.last[group] = max(index, segment.last.get(group, 0))
 
@@ -306,7 +307,7 @@ class Wal:
     def _begin(self, previous: int, previous_end: int, unproven: Sequence[Record]) -> None:
         """Write the head of `next`, make it durable and give it its name; it is the segment in use then."""
         segment = previous + 1
-        copies = [(kind, group, content) for (group, kind), content in sorted(self._state.items())]
+        copies = [(kind, group, content) for (group, kind), content in self._state.items()]
         place = (segment, previous, previous_end)
         buffers, end = encode_head(self._identity, *place, copies, unproven, self._next_bytes)
         try:
@@ -364,7 +365,7 @@ def _summary(records: Sequence[Record]) -> tuple[int, dict[tuple[int, int], byte
         if index > last.get(group, 0):
             last[group] = index
         elif STATE_KIND_MIN <= kind <= STATE_KIND_MAX:
-            state[group, kind] = content
+            note_state(state, group, kind, content)
     return size, state, last
 
 

@@ -147,6 +147,7 @@ class MemoryFiles:
         for file in every.values():
             file.crash(choose)
         self._names = self._disk_names.copy()
+        self._pending_names.clear()
         self.kill()
 
     def kill(self) -> None:
