@@ -142,12 +142,10 @@ class TlsWire(Wire):
 
     def recv(self) -> bytes | None:
         data = super().recv()
-        if data is None:
+        if data is not None:
+            self._feed(data)
+        elif not self._incoming.pending:  # the handshake may have left the beginning of the stream there
             return None
-        if data:
-            self._incoming.write(data)
-        else:
-            self._incoming.write_eof()
         opened = []
         try:
             while piece := self._tls.read(READ_BYTES):
@@ -163,7 +161,13 @@ class TlsWire(Wire):
         if opened:
             return b"".join(opened)  # an end of the stream is met again by the next call
         self._exhausted = False
-        return None if data else b""
+        return b"" if data == b"" else None
+
+    def _feed(self, data: bytes) -> None:
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
 
     def send(self, outbox: Outbox) -> bool:
         while self._send_sealed():
@@ -197,10 +201,7 @@ class TlsWire(Wire):
                 await self._send_all_sealed()
                 while (data := super().recv()) is None:
                     await self.wait_readable()
-                if data:
-                    self._incoming.write(data)
-                else:
-                    self._incoming.write_eof()
+                self._feed(data)
             except ssl.SSLError as error:
                 self._send_sealed()  # the alert, which tells the other end why
                 raise _disconnected(error) from error
