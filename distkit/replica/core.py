@@ -212,6 +212,10 @@ class ReplicaCore:
         if self.raft.applied_index < snapshot.index:
             self.raft.applied(now, snapshot.index)
 
+    def snapshot_offered(self, peer: int) -> Snapshot | None:
+        """The snapshot that the peer was told to fetch: an older one than the newest while it is still at it."""
+        return self._snapshots.offered_to(peer)
+
     def snapshot_serving(self, now: float, peer: int, snapshot: Snapshot) -> None:
         """A piece of the snapshot was given to the peer."""
         self._now = now

@@ -126,6 +126,11 @@ class Snapshots:
             if type(message) is InstallSnapshot:
                 self._wait(peer, message.snapshot, now)
 
+    def offered_to(self, peer: int) -> Snapshot | None:
+        """What the peer was told to fetch, if that is not over."""
+        given = self._given.get(peer)
+        return given[0] if given is not None else None
+
     def serving(self, now: float, peer: int, snapshot: Snapshot) -> None:
         """The peer was given a piece, so it is still at it."""
         if peer in self._given:

@@ -291,6 +291,7 @@ def test_what_is_older_may_go_when_the_mark_is_durable_but_not_what_a_peer_is_fe
     (release,) = leader.released
     assert release.index == leader.raft.snapshot.index
     assert release.keep == (leader.raft.snapshot, fetched)
+    assert leader.core.snapshot_offered(3) == fetched
     leader.core.snapshot_serving(world.now, 3, fetched)
     offers = []
     world.passes = lambda source, target, message: type(message) is not InstallSnapshot or offers.append(message)
@@ -301,6 +302,7 @@ def test_what_is_older_may_go_when_the_mark_is_durable_but_not_what_a_peer_is_fe
     world.passes = lambda source, target, message: True
     fill(world, 11)
     assert leader.released[-1].keep == (leader.raft.snapshot,)
+    assert leader.core.snapshot_offered(3) is None
 
 
 def test_a_snapshot_that_was_overtaken_by_a_received_one_is_not_recorded():
