@@ -190,7 +190,7 @@ class _Reading:
                 if end is None:
                     self._find_end(scan, header, placed, name)
                 elif scan.position != end:
-                    raise self._damage(scan, name, end)
+                    raise self._damage(scan, placed, name, end)
                 else:
                     self._keep(header, placed, end)
             finally:
@@ -225,7 +225,7 @@ class _Reading:
             if kind != MARK:
                 torn_end = max(torn_end, offset + len(content))
         if proven > bad:
-            raise self._damage(scan, name, proven)
+            raise self._damage(scan, placed, name, proven)
         self._torn_bytes = max(scan.used, torn_end) - bad
         self._keep(header, [each for each in placed if each[0] < proven], proven)
         self._proven_state = self._state.copy()
@@ -248,9 +248,10 @@ class _Reading:
                 note_state(self._state, group, kind, content)
         self._records += records
 
-    def _damage(self, scan: Scan, name: str, proven: int) -> DamageError:
+    def _damage(self, scan: Scan, placed: list[Placed], name: str, proven: int) -> DamageError:
         """The error for a bad place at scan.position; says which entries it took, as far as the rest tells."""
         bad = scan.position
+        self._note([(kind, group, content) for _, kind, group, _, content in placed], {})
         following: dict[int, tuple[int, int]] = {}
         for _, kind, group, _, content in scan.beyond(bad):
             if kind == BLOCK and group not in following:
