@@ -3,7 +3,9 @@
 import os
 import shutil
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import settings
@@ -35,6 +37,12 @@ def pytest_configure() -> None:
 
 def pytest_report_header() -> str:
     return f"distkit: {'compiled' if distkit.COMPILED else 'pure'} kernels"
+
+
+@pytest.fixture
+def raft() -> ModuleType:
+    """The Raft under test: an argument of each test, so that a mutated copy can take its place (raft/mutation.py)."""
+    return import_module("distkit.raft")
 
 
 @pytest.fixture

@@ -176,8 +176,8 @@ class Node:
             self.call("applied", snapshot.index)
 
     def apply(self) -> None:
-        """Apply all that was delivered."""
-        while self.spans:
+        """Apply all that was delivered, unless a snapshot that is about to be durable has taken its place."""
+        while self.spans and self.machine.window.base_index <= len(self.state):
             span = self.spans.popleft()
             for index, term, _, kind, payload in self.machine.window.entries(span.lo + 1, span.hi, 1 << 30):
                 self.world.ledger.applied(index, term, kind, payload)
