@@ -174,7 +174,7 @@ class TornTail:
 
 @record
 class SnapshotFound:
-    """A snapshot file whose every byte checks. `needed`: the log begins behind it."""
+    """A snapshot file whose every byte checks. `needed`: the node starts from it."""
 
     file: str
     index: int
@@ -185,10 +185,10 @@ class SnapshotFound:
 
     def text(self) -> str:
         """One line."""
-        needed = "the log begins behind it" if self.needed else "not needed by the log"
+        needed = "the node starts from it" if self.needed else "the log does not need it"
         return (
             f"snapshot  {self.file}: index {self.index}, term {self.term}, {moment(self.time_us)}, {self.bytes} bytes, "
-            f"verified, {needed}"
+            f"verified; {needed}"
         )
 
     def json(self) -> dict[str, Any]:
@@ -249,7 +249,7 @@ class Summary:
         """One line."""
         verdict = {0: "clean", 1: "DAMAGED in one place"}.get(self.damages, f"DAMAGED in {self.damages} places")
         return (
-            f"{verdict}: {self.records} records in {self.segments} segments; term {self.term}, "
+            f"{verdict}: {self.records} records, {self.segments} segments; term {self.term}, "
             f"vote {_vote(self.vote)}, commit {self.commit}, snapshot {self.snapshot_index}, last entry "
             f"{self.last_index}"
         )

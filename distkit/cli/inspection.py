@@ -25,7 +25,7 @@ from distkit.cli.findings import (
     TornTail,
 )
 from distkit.codec import Registry
-from distkit.core import Files, IdentityError, LocalError, PeerError, StorageError
+from distkit.core import Files, IdentityError, LocalError, PeerError, StorageError, record
 from distkit.log import (
     BLOCK,
     Scan,
@@ -63,9 +63,10 @@ class Inspection:
         self._identity: IdentityFound | None = None
         self._state: dict[tuple[int, int], bytes] = {}
         self._unreadable: set[int] = set()
-        self._unsure = False  # damage came before, so the state that follows need not fit to it
-        self._hole_before = False  # the same for entries
-        self._breaks: list[tuple[int, str, int, str]] = []  # (last index concerned, file, offset, what)
+        self._state_hole = False  # records are missing, so the state at the next head need not fit
+        self._entry_hole = False  # the same for the next entry
+        self._before = 0  # the segment that was read before
+        self._breaks: list[_Break] = []
         self._last = 0  # index of the last entry of group 0
         self._mark: SnapshotMark | None = None
         self._term = self._vote = self._commit = 0
@@ -94,8 +95,7 @@ class Inspection:
         header = yield from self._following(0)
         while header is not None:
             header = yield from self._segment(header)
-        if segments:
-            yield from self._judge_log(segment_name(segments[0]))
+        yield from self._judge_breaks()
         yield from self._snapshots(snapshots)
         yield from _others(names, {name for _, _, name in snapshots})
         snapshot_index = 0 if self._mark is None else self._mark.snapshot.index
@@ -116,8 +116,10 @@ class Inspection:
 
     def _damage(self, file: str, offset: int, what: str, lost: str = "", remedy: str = _RESTORE) -> Damage:
         self._damages += 1
-        self._unsure = self._hole_before = True
         return Damage(file, offset, what, lost, remedy)
+
+    def _note_hole(self) -> None:
+        self._state_hole = self._entry_hole = True
 
     # -- the identity -------------------------------------------------------------------------------------------------
 
@@ -184,8 +186,11 @@ class Inspection:
                 yield SegmentFound(name, header.segment, header.previous, size)
                 if stranger := self._stranger(header):
                     yield self._damage(name, 0, stranger)
-                part = _Part(self._files, handle, header, size, oldest=not self._segments, unsure=self._unsure)
-                self._unsure = False
+                if self._before and self._before != header.previous:
+                    self._note_hole()
+                part = _Part(self._files, handle, header, size, oldest=not self._before, unsure=self._state_hole)
+                self._state_hole = False
+                self._before = header.segment
                 self._segments += 1
                 if following is None:
                     yield from self._sound(part)
@@ -224,6 +229,8 @@ class Inspection:
 
     def _newest_end(self, part: _Part, size: int) -> Iterator[Finding]:
         """The end of the newest segment: where a crash may have torn, and a running node may be writing."""
+        if any(segment > part.header.segment for segment in self._unreadable):
+            return  # it is not the newest, and what is would say where it ends
         if size < part.header.size:
             what = f"the file has lost its end: {size} of {part.header.size} bytes are there"
             yield self._damage(part.name, size, what, "those behind the last one shown")
@@ -253,6 +260,7 @@ class Inspection:
             lost = "none, but a record of state (term, vote) or a truncation"
         what = f"everything up to offset {proven} was durable, but the record here does not check"
         yield self._damage(part.name, bad, what, lost)
+        self._note_hole()
         for placed in part.scan.beyond(bad):
             yield from self._record(part, placed)
 
@@ -275,6 +283,7 @@ class Inspection:
         except PeerError as error:
             what = f"the record checks, but this release cannot read it: {error}"
             yield self._damage(part.name, offset, what, remedy="run the release of distkit that wrote it")
+            self._note_hole()
             return
         yield RecordFound(part.name, offset, _name(value), group, synced, copy, value)
         if isinstance(value, BlockFound):
@@ -302,23 +311,22 @@ class Inspection:
                 self._last = min(self._last, value.index - 1)
             case BlockFound():
                 last, self._last = self._last, value.last
-                hole_before, self._hole_before = self._hole_before, False
+                hole_before, self._entry_hole = self._entry_hole, False
                 if hole_before or value.first == last + 1 or len(self._breaks) == _BREAKS_MAX:
                     return
                 if value.first > last:
-                    what = f"entries {last + 1} to {value.first - 1} are missing"
-                    self._breaks.append((value.first - 1, name, offset, what))
+                    self._breaks.append(_Break(name, offset, last + 1, value.first - 1, "are missing"))
                 else:
-                    self._breaks.append((last, name, offset, f"entry {value.first} is in the log twice"))
+                    self._breaks.append(_Break(name, offset, value.first, last, "are in the log twice"))
 
-    def _judge_log(self, oldest: str) -> Iterator[Finding]:
-        """What only the whole log shows."""
-        if self._mark is None and not self._damages:
-            yield self._damage(oldest, 0, "the log holds no configuration: its beginning is missing")
+    def _judge_breaks(self) -> Iterator[Finding]:
+        """Entries that do not follow each other matter only behind the newest snapshot."""
         covered = 0 if self._mark is None else self._mark.snapshot.index
-        for concerned, name, offset, what in self._breaks:
-            if concerned > covered:
-                yield self._damage(name, offset, f"{what}, and no snapshot covers that")
+        for each in self._breaks:
+            first = max(each.first, covered + 1)
+            if first <= each.last:
+                lost = f"{first} to {each.last}"
+                yield self._damage(each.file, each.offset, f"entries before this one {each.what}", lost)
 
     # -- snapshots ----------------------------------------------------------------------------------------------------
 
@@ -357,6 +365,17 @@ class Inspection:
             yield self._damage(name, 0, what, f"1 to {index}", remedy)
             return
         yield SnapshotFound(name, index, term, info.time_us, info.size, name == needed)
+
+
+@record
+class _Break:
+    """A block that does not begin where the log ended: what is wrong with entries `first` to `last`."""
+
+    file: str
+    offset: int
+    first: int
+    last: int
+    what: str
 
 
 class _Part:
