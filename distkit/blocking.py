@@ -24,7 +24,7 @@ from distkit.node import NodeOptions, NodeStatus, Replica
 from distkit.node import open_replica as _open_replica
 
 if TYPE_CHECKING:
-    from distkit.core import Clock
+    from distkit.core import Clock, Files
     from distkit.transport import Credentials
 
 M = TypeVar("M", bound=StateMachine)
@@ -184,7 +184,7 @@ def open_replica(
     *,
     node: int,
     members: Mapping[int, str],
-    data: str | Path,
+    data: str | Path | Files,
     listen: str | None = None,
     credentials: Credentials | None = None,
     options: NodeOptions | None = None,

@@ -15,6 +15,7 @@ import trio
 from distkit.core import (
     Busy,
     Clock,
+    Files,
     IdentityError,
     LocalError,
     Outcome,
@@ -88,7 +89,7 @@ class Replica(Generic[M]):
         machine: M,
         node: int,
         members: Mapping[int, str],
-        data: Path,
+        data: str | Path | Files,
         listen: str,
         credentials: Credentials,
         options: NodeOptions,
@@ -450,7 +451,7 @@ async def open_replica(
     *,
     node: int,
     members: Mapping[int, str],
-    data: str | Path,
+    data: str | Path | Files,
     listen: str | None = None,
     credentials: Credentials | None = None,
     options: NodeOptions | None = None,
@@ -459,10 +460,10 @@ async def open_replica(
     """Take part in a cluster as member `node` with the state machine `machine`, until the block ends.
 
     `members` maps every member's id to its HOST:PORT and is the same on all of them; one member alone works. `data` is
-    this member's directory; `listen` is where to listen, if that is not its address in `members`. Entering waits until
-    the replica has recovered, or until all members of a new cluster have seen each other (a log line a second names
-    those that are missing). Raises LocalError (arguments), IdentityError (directory or cluster), StorageError (damage);
-    a disk that fails later ends the block with a StorageError.
+    this member's directory (or a `Files`); `listen` is where to listen, if not at its address in `members`. Entering
+    waits until the replica has recovered, or until all members of a new cluster have seen each other (a log line a
+    second names those that are missing). Raises LocalError (arguments), IdentityError (directory or cluster),
+    StorageError (damage); a disk that fails later ends the block with a StorageError.
     """
     check_members(dict(members))
     if node not in members:
@@ -471,7 +472,7 @@ async def open_replica(
     listen = listen or members[node]
     check_addresses(credentials, listen, members.values())
     replica = Replica(
-        machine, node, members, Path(data), listen, credentials, options or NodeOptions(), clock or SystemClock()
+        machine, node, members, data, listen, credentials, options or NodeOptions(), clock or SystemClock()
     )
     try:
         async with trio.open_nursery() as nursery:

@@ -7,8 +7,9 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from random import SystemRandom
+from typing import cast
 
-from distkit.core import IdentityError, StateMachine
+from distkit.core import Files, IdentityError, StateMachine
 from distkit.core.ids import Configuration
 from distkit.log import SnapshotReader, Wal, WalIdentity, list_snapshots, open_identity
 from distkit.log.identity import Identity
@@ -35,14 +36,15 @@ class Directory:
     IdentityError: the directory is in use, belongs to another node, or is of a newer format. StorageError: damage.
     """
 
-    def __init__(self, path: Path, node: int, members: Mapping[int, str], options: NodeOptions) -> None:
+    def __init__(self, data: str | Path | Files, node: int, members: Mapping[int, str], options: NodeOptions) -> None:
         self.members = dict(sorted(members.items()))
         self.options = options
-        self.files = DiskFiles(path)
+        self._disk = DiskFiles(data) if isinstance(data, str | Path) else None
+        self.files: Files = self._disk or cast(Files, data)
         try:
             self.identity: Identity = open_identity(self.files, node, secrets.randbits(63) + 1)
         except BaseException:
-            self.files.close()
+            self._close_disk()
             raise
         self.configuration: Configuration | None = None
         self.cluster = 0
@@ -138,7 +140,11 @@ class Directory:
     def close(self) -> None:
         """Give the directory back. The log was closed by its worker, if it had one."""
         self.identity.close()
-        self.files.close()
+        self._close_disk()
+
+    def _close_disk(self) -> None:
+        if self._disk is not None:
+            self._disk.close()
 
     def _core(self, records: list[object], application: StateMachine, now: float) -> ReplicaCore:
         identity = self.identity
