@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-import distkit
+from distkit._fast import COMPILED
 from distkit._fast.codec import CRC_IMPLEMENTATION
 from distkit.core import limits
 from distkit.node import SystemClock
@@ -41,7 +41,7 @@ def _facts() -> dict[str, Any]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "platform": platform.platform(),
         "processors": os.cpu_count(),
-        "kernels": "compiled" if distkit.COMPILED else "pure",
+        "kernels": "compiled" if COMPILED else "pure",
         "crc32c": CRC_IMPLEMENTATION,
         "clock_counts_suspend": SystemClock().counts_suspend,
         "open_files_max": _open_files_max(),

@@ -58,7 +58,7 @@ def test_info_for_people_has_a_line_for_each_fact() -> None:
 
 
 def test_info_warns_of_what_makes_a_node_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distkit, "COMPILED", False)
+    monkeypatch.setattr(info, "COMPILED", False)
     monkeypatch.setattr(info, "CRC_IMPLEMENTATION", "python")
     stderr = CliRunner().invoke(commands, ["info"]).stderr
     assert "warning: the pure Python kernels are many times slower" in stderr
