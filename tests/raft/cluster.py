@@ -436,7 +436,8 @@ class Cluster:
         index = len(host.state) if index is None else index
         _, term, _, _ = host.state[index - 1]
         self.states[index] = host.state[:index]
-        snapshot = Snapshot(index, term, EPOCH_US, 8 * index, index, self.configuration)
+        time_us = host.machine.window.entries(index, index, 1)[0][2]
+        snapshot = Snapshot(index, term, time_us, 8 * index, index, self.configuration)
         host.call("compact", index, snapshot)
         host.flush()
         return snapshot

@@ -500,6 +500,20 @@ MUTANTS = (
         "test_bugs_log.test_lost_tickets_of_an_earlier_leadership_do_not_hold_up_those_of_a_later_one",
     ),
     _mutant(
+        "acknowledgements are merged across sessions",
+        "follower",
+        "if (leader, term, old_session) == (source, s.term, session):",
+        "if (leader, term) == (source, s.term):",
+        "test_contract.test_acknowledgements_to_two_sessions_stay_apart",
+    ),
+    _mutant(
+        "the clock of a leader may take times of entries back",
+        "proposals",
+        "time_us = max(window.last_time_us, wall_us)",
+        "time_us = wall_us",
+        "test_contract.test_times_of_entries_never_fall_even_if_the_clock_does_or_another_leader_is_behind",
+    ),
+    _mutant(
         "a transfer does not wait for the target's log",
         "replication",
         "s.progress[transfer.target].match == s.window.last",
