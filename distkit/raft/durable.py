@@ -36,7 +36,7 @@ def fold(records: Iterable[Any]) -> Durable:
         if type(record) is HardState or type(record) is SnapshotMark:
             term, vote = max((term, vote), (record.term, record.vote))
             commit = max(commit, record.commit)
-    window = Window(newest.index, newest.term)
+    window = Window(newest.index, newest.term, newest.time_us)
     for block, last in _survivors(items, newest.index):
         _replay_block(window, block, last)
     commit = min(max(commit, newest.index), window.last)

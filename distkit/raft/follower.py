@@ -71,7 +71,7 @@ def on_install_snapshot(s: State, now: float, source: int, message: InstallSnaps
         _commit(s, snapshot.index)
         _snapshot_reply(s, source, message.session, snapshot.index)
         return
-    s.window.reset(snapshot.index, snapshot.term)
+    s.window.reset(snapshot.index, snapshot.term, snapshot.time_us)
     s.flushed = min(s.flushed, s.commit)
     for write in s.outstanding:
         write.last = min(write.last, s.commit)
