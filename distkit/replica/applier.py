@@ -124,10 +124,12 @@ class Applier:
 
     def load(self, chunks: Iterator[bytes]) -> None:
         """Replace the state by that of a snapshot."""
-        failed, self._failed = self._failed, ApplyError(self.index, "loading a snapshot failed")
-        self.sessions.restore(chunks)
-        self._application.restore(chunks)
-        self._failed = failed
+        try:
+            self.sessions.restore(chunks)
+            self._application.restore(chunks)
+        except BaseException as error:
+            self._failed = ApplyError(self.index, f"loading a snapshot raised {type(error).__name__}: {error}")
+            raise
 
     def loaded(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot that was loaded."""

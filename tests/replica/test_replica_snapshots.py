@@ -10,7 +10,7 @@ from replicas import World
 from distkit.core import Outcome, Reason
 from distkit.raft import RaftOptions, Snapshot
 from distkit.raft.messages import AppendEntries, InstallSnapshot, ReadIndexReply
-from distkit.replica import ReplicaOptions, SnapshotPolicy
+from distkit.replica import ApplyError, ReplicaOptions, SnapshotPolicy
 from distkit.replica.messages import ProposeReply
 
 
@@ -151,6 +151,34 @@ def test_a_proposal_that_a_snapshot_covers_before_it_is_applied_is_lost():
     world.run(2.0)
     assert (old.replies[ticket].outcome, old.replies[ticket].reason) == (Outcome.LOST, Reason.SNAPSHOT)
     assert old.journal.commands == world.leader().journal.commands
+
+
+def test_the_doors_stay_open_while_a_snapshot_is_loaded_in_another_thread():
+    world = World(options=small(10), raft_options=RaftOptions(keep_entries=0))
+    behind(world)
+    node = world.nodes[3]
+    restore, flushed = node.journal.restore, []
+    node.journal.restore = lambda chunks: (flushed.append(node.flush()), restore(chunks))
+    world.heal(3)
+    world.run(1.0)
+    assert flushed
+    assert node.journal.commands == world.nodes[1].journal.commands
+
+
+def test_a_snapshot_that_cannot_be_loaded_stops_the_replica():
+    world = World(options=small(10), raft_options=RaftOptions(keep_entries=0))
+    behind(world)
+    node = world.nodes[3]
+
+    def broken(chunks: object) -> None:
+        raise ValueError("not mine")
+
+    node.journal.restore = broken
+    world.heal(3)
+    with pytest.raises(ValueError, match="not mine"):
+        world.run(1.0)
+    with pytest.raises(ApplyError, match="loading a snapshot raised ValueError: not mine"):
+        node.flush()
 
 
 def test_a_read_that_was_granted_before_is_not_served_while_a_snapshot_is_loaded():
