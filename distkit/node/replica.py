@@ -296,9 +296,12 @@ class Replica(Generic[M]):
 
     def on_lost(self, node: int, reason: str) -> None:
         """A connection to the peer broke."""
-        self._connected.discard(node)
+        if not self._transport.connected(node):
+            self._connected.discard(node)
         if self._corridor is not None:
             self._corridor.core.lost(self._now(), node, reason)
+            if node in self._connected:  # it was the link by which the node called us; ours to it stands
+                self._corridor.core.connected(self._now(), node)
             self._corridor.turn()
         elif self._directory.formation is not None:
             self._directory.formation.lost(node)

@@ -83,7 +83,7 @@ class SnapshotFiles:
 
     async def _serve_piece(self, node: int, request: FetchSnapshot, stream: BulkStream) -> bool:
         """Answer one request; whether it was the last of its file."""
-        snapshot = self._core.raft.snapshot
+        snapshot = self._core.snapshot_offered(node) or self._core.raft.snapshot
         name = snapshot_name(request.index, request.term)
         if (request.index, request.term) != (snapshot.index, snapshot.term):
             await stream.send(pieces.gone(request))
