@@ -333,6 +333,10 @@ class Replica(Generic[M]):
                 if core is None:
                     core = await self._form()
                 await self._take_part(core, nursery, task_status)
+        except Exception as error:
+            self._failure = _only_cause(error)
+            logger.error("node %d stops: %s", self.node, self._failure)
+            raise
         finally:
             await self._close()
 
@@ -372,10 +376,8 @@ class Replica(Generic[M]):
         nursery.start_soon(corridor.pace)
         task_status.started()
         await corridor.failed.wait()
-        self._failure = corridor.failure
-        assert self._failure is not None
-        logger.error("node %d stops: %s", self.node, self._failure)
-        raise self._failure
+        assert corridor.failure is not None
+        raise corridor.failure
 
     async def _close(self) -> None:
         corridor = self._corridor
@@ -490,9 +492,8 @@ async def open_replica(
         raise failure from group  # what the body met was a consequence of it
 
 
-def _only_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def _only_cause(cause: BaseException) -> BaseException:
     """The one exception in nested groups of one; the group itself when there are several."""
-    cause: BaseException = group
     while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
         cause = cause.exceptions[0]
     return cause
