@@ -93,6 +93,6 @@ def _progress(directory: Path, files: ReadOnlyFiles) -> Iterator[Callable[[], No
         yield lambda: None
         return
     total = sum(path.stat().st_size for path in directory.iterdir() if path.is_file())
-    with Progress(console=console, transient=True) as bar:
+    with Progress(console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task(f"reading {directory}", total=total)
         yield lambda: bar.update(task, completed=min(files.read_bytes, total))

@@ -1,15 +1,20 @@
 """`python -m distkit`: its verbs, what it says where its packages are absent, and what runs here."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from directories import two_segments
 
 import distkit
 from distkit.cli import VERBS, commands, info
+from distkit.storage import DiskFiles
 
 BLOCKED = "import sys, runpy; sys.modules[{!r}] = None; runpy.run_module('distkit', run_name='__main__')"
 
@@ -35,7 +40,7 @@ def test_an_absent_package_is_named_with_the_remedy(package: str) -> None:
     assert result.returncode == 2
 
 
-def test_the_program_gives_the_status_of_its_verb(tmp_path: object) -> None:
+def test_the_program_gives_the_status_of_its_verb(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "distkit", "wal", str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert result.stderr.startswith("Usage: python -m distkit wal ")
@@ -63,3 +68,17 @@ def test_info_warns_of_what_makes_a_node_slow(monkeypatch: pytest.MonkeyPatch) -
     stderr = CliRunner().invoke(commands, ["info"]).stderr
     assert "warning: the pure Python kernels are many times slower" in stderr
     assert "warning: google-crc32c has no C build here" in stderr
+
+
+def test_progress_is_shown_on_a_terminal_and_apart_from_the_output(tmp_path: Path) -> None:
+    two_segments(DiskFiles(tmp_path))
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-m", "distkit", "wal", str(tmp_path)]
+    environment = os.environ | {"TERM": "xterm"}
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=end, check=False, timeout=60, env=environment)
+    shown = os.read(terminal, 1 << 16)
+    os.close(terminal)
+    os.close(end)
+    assert b"reading" in shown
+    assert result.stdout.splitlines()[-1].startswith(b"clean: ")
+    assert b"\x1b" not in result.stdout
