@@ -242,10 +242,7 @@ def _put_u64s(value: tuple[int, ...], pieces: list[bytes]) -> None:
 
 def _take_u64s(body: bytes, at: int) -> tuple[tuple[int, ...], int]:
     (count,) = _U32.unpack_from(body, at)
-    at += 4
-    if 8 * count > len(body) - at:
-        raise PeerError(f"{count} numbers with {len(body) - at} bytes left")
-    return struct.unpack_from(f"<{count}Q", body, at), at + 8 * count
+    return struct.unpack_from(f"<{count}Q", body, at + 4), at + 4 + 8 * count
 
 
 def _put_addresses(value: tuple[tuple[int, str], ...], pieces: list[bytes]) -> None:

@@ -14,10 +14,8 @@ from distkit.transport.hello import Hello
 from distkit.transport.limits import Limits
 from distkit.transport.wire import Disconnected, Outbox, Wire
 
-#: Frames that one link may hand over before the other tasks get their turn.
+#: Frames that one link may hand over in a row before the other tasks get their turn.
 _FRAMES_A_TURN = 64
-#: Reads in a row that one link may make before the other tasks get their turn.
-_READS_A_TURN = 16
 #: Bytes of an unfinished frame that show that the other end is alive and well.
 _PROGRESS_BYTES = 4096
 
@@ -82,6 +80,7 @@ class Link:
         self._listed = False  # in `_unflushed`
         self._blocked = trio.Event()  # the connection takes nothing more until it is writable
         self._scope = trio.CancelScope()
+        self._in_a_row = 0  # frames handed over since the last checkpoint
         self._ended: Disconnected | None = None
         now = trio.current_time()
         self._heard = _Progress(now)
@@ -151,31 +150,25 @@ class Link:
     async def _keep_reading(self, rest: bytes) -> None:
         if rest:
             await self._hand_over(rest)
-        reads = 0
         while data := await self._wire.receive_some():
             await self._hand_over(data)
-            reads += 1
-            if reads == _READS_A_TURN:
-                reads = 0
-                await trio.lowlevel.checkpoint()
         raise Disconnected("closed by the other end", "reset")
 
     async def _hand_over(self, data: bytes) -> None:
         traffic, node = self.traffic, self.hello.node
         traffic.bytes_in += len(data)
+        before = traffic.frames_in
         self._decoder.feed(data)
-        turn = 0
         for group, message in self._decoder:
-            traffic.frames_in += 1
-            if type(message) is Ping:
-                continue
-            self._on_message(node, group, message, self)
-            turn += 1
-            if turn == _FRAMES_A_TURN:
-                turn = 0
+            if self._in_a_row == _FRAMES_A_TURN:
+                self._in_a_row = 0
                 self._on_drained()
                 await trio.lowlevel.checkpoint()
-        if turn:
+            self._in_a_row += 1
+            traffic.frames_in += 1
+            if type(message) is not Ping:
+                self._on_message(node, group, message, self)
+        if traffic.frames_in != before:
             self._on_drained()
 
     async def _keep_writing(self) -> None:

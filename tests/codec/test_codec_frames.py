@@ -177,7 +177,7 @@ def test_trailing_bytes_inside_a_frame_are_refused() -> None:
 
 def test_an_error_ends_the_stream_but_not_what_came_before_it() -> None:
     decoder = FrameDecoder(REGISTRY)
-    decoder.feed(frame(Load(b"good")) + bytes(16) + frame(Load(b"never")))
+    decoder.feed(frame(Load(b"good")) + frame(Load(b"bad"))[:-1] + b"?" + frame(Load(b"never")))
     messages = iter(decoder)
     assert next(messages) == (0, Load(b"good"))
     for _ in range(2):

@@ -199,7 +199,7 @@ def configuration(*members: bytes, outgoing: bytes = U16(0), count: int | None =
         ("blobs", U32(2) + U32(1) + U32(1 << 31) + b"x"),
         ("blocks", U32(1) + U32(3) + b"abc"),
         ("u64s", U32(1 << 29)),
-        ("addresses", U16(65) + (U32(1) + U16(3) + b"a:1") * 65),
+        ("addresses", U16(65) + b"".join(U32(node) + U16(3) + b"a:1" for node in range(1, 66))),
         ("addresses", U16(2) + (U32(1) + U16(3) + b"a:1") * 2),
         ("addresses", U16(1) + U32(0) + U16(3) + b"a:1"),
         ("addresses", U16(1) + U32(1) + U16(0)),
@@ -213,7 +213,8 @@ def configuration(*members: bytes, outgoing: bytes = U16(0), count: int | None =
         ("configuration", configuration(MEMBER, count=1 << 15)),
         ("configuration", configuration(MEMBER, outgoing=U16(2) + U32(1) + U32(1))),
         ("configuration", configuration(MEMBER, outgoing=U16(2) + U32(2) + U32(1))),
-        ("configuration", configuration(MEMBER, outgoing=U16(65) + bytes(4 * 65))),
+        ("configuration", configuration(*(U32(node) + MEMBER[4:] for node in range(1, 66)))),
+        ("configuration", configuration(MEMBER, outgoing=U16(65) + b"".join(map(U32, range(1, 66))))),
     ],
 )
 def test_each_rule_of_a_type_is_held(kind: str, body: bytes) -> None:

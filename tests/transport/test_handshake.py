@@ -1,5 +1,7 @@
 """The handshake without I/O: nobody gets through who is not who they say, and each refusal says why."""
 
+import hmac
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -126,6 +128,25 @@ def test_nothing_is_known_of_the_other_end_before_its_proof() -> None:
     b.receive(proof[-1:])
     assert b.peer == ONE
     assert judged == [ONE]
+
+
+def test_the_proofs_are_those_of_the_documentation() -> None:
+    """Written from docs/formats.md alone, so that both ends cannot be wrong in the same way."""
+
+    def mac(*parts: bytes) -> bytes:
+        return hmac.digest(KEY, b"".join(struct.pack("<I", len(part)) + part for part in parts), "sha256")
+
+    def body(message: Any) -> bytes:
+        return b"".join(HANDSHAKE.encode_body(message)[1])
+
+    label = b"distkit peer handshake"
+    greetings = [body(Greeting(1, 1, b"D" * 32)), body(Greeting(1, 1, b"L" * 32))]
+    first = mac(label, b"dialler", *greetings, body(Introduction(ONE, b"")))
+    second = mac(label, b"listener", *greetings, body(Introduction(ONE, b"")), body(Introduction(TWO, b"")))
+    b = listener()
+    b.receive(frames(Greeting(1, 1, b"D" * 32), Introduction(ONE, first)))
+    assert b.take() == frames(Greeting(1, 1, b"L" * 32), Introduction(TWO, second), Welcome())
+    assert b.peer == ONE
 
 
 # -- credentials ------------------------------------------------------------------------------------------------------
