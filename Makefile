@@ -11,7 +11,7 @@ KERNELS := distkit/_fast
 STUBS := $(patsubst $(KERNELS)/%.pyi,distkit._fast.%,$(wildcard $(KERNELS)/*.pyi))
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: build test demo demo-lie proof soak lint bench bench-peers system clean
+.PHONY: build test asan demo demo-lie proof soak lint bench bench-peers system clean
 
 # .venv with every extra, kernels compiled in place. The stamps make a second run quick: the first follows the
 # dependencies, the second the kernels' sources and the mode.
@@ -38,6 +38,11 @@ build: .venv/.kernels-$(DISTKIT_BUILD)
 test: build
 	$(PYTEST) -m 'not process and not soak'
 	DISTKIT_PURE=1 $(PYTEST) -m 'not process and not soak' $(wildcard $(addprefix tests/,fast quorum log raft replica))
+
+# The kernels' tests under the address and undefined-behaviour sanitizers; `make build` then brings back the usual ones.
+asan:
+	$(MAKE) build DISTKIT_BUILD=asan
+	LD_PRELOAD="$$($(or $(CC),gcc) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc $(PYTEST) tests/fast
 
 # Three servers, real clients, a kill -9, and the proof that nothing acknowledged was lost. ARGS="--seconds 60" ...
 demo: build

@@ -12,9 +12,9 @@ cdef enum:
     HEADER = 48  # of a block
     ENTRY = 8  # of the table of a block
 
-    # The values of distkit/core/limits.py.
-    BLOCK_BYTES_MAX = 1 << 20
-    BLOCK_ENTRIES_MAX = 1 << 14
+    # The values of distkit/core/limits.py. As numbers: in debug builds Cython fails on an expression here.
+    BLOCK_BYTES_MAX = 0x100000
+    BLOCK_ENTRIES_MAX = 0x4000
 
 cdef extern from *:
     """

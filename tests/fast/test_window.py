@@ -217,6 +217,16 @@ def test_blocks_are_shared_not_copied(logbuf: Any) -> None:
     assert window.slice(3, 3, 0)[0] is blocks[1]
 
 
+def test_a_limit_in_bytes_may_be_reached_but_not_passed(logbuf: Any) -> None:
+    window = filled(logbuf.Window(5, 2))
+    blocks = window.slice(6, 14, ALL)
+    two = len(blocks[0]) + len(blocks[1])
+    assert [len(window.slice(6, 14, limit)) for limit in (-1, 0, two - 1, two, two + 1)] == [1, 1, 1, 2, 2]
+    payloads = [len(entry[4]) for entry in window.entries(9, 11, ALL)]
+    assert payloads == [1, 2, 2]
+    assert [len(window.entries(9, 11, limit)) for limit in (-1, 0, 1, 2, 3, 4, 5)] == [1, 1, 1, 1, 2, 2, 3]
+
+
 def test_terms_inside_and_outside(logbuf: Any) -> None:
     window = filled(logbuf.Window(5, 2))
     assert {index: window.term(index) for index in TERMS} == TERMS
