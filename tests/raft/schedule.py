@@ -42,7 +42,7 @@ class Schedule:
         self.random = Random(seed)
         self.cluster = Cluster(
             raft,
-            self.random.choice((3, 3, 3, 5)),
+            self.random.choice((3, 3, 3, 4, 5)),
             seed=seed,
             recording=recording,
             keep_entries=self.random.choice((0, 0, 3)),

@@ -7,16 +7,23 @@ import sys
 from pathlib import Path
 
 import pytest
+from invariants import Broken
+from mutants import MUTANTS
+from mutation import load
 from schedule import Schedule
 
 STEPS = 800
 HERE = Path(__file__).parent
 
 
+def run(raft, seeds):
+    for seed in seeds:
+        Schedule(raft, seed, STEPS).heal()
+
+
 @pytest.mark.parametrize("block", range(10))
 def test_invariants_hold_and_the_group_recovers_under_any_schedule(raft, block):
-    for seed in range(block * 30, block * 30 + 30):
-        Schedule(raft, seed, STEPS).heal()
+    run(raft, range(block * 30, block * 30 + 30))
 
 
 def test_the_schedules_reach_every_mechanism(raft):
@@ -30,6 +37,40 @@ def test_the_schedules_reach_every_mechanism(raft):
             seen["truncations"] += kinds.count("Truncate")
             seen["snapshots"] += any(getattr(record, "reset", False) for record in node.disk[1:])
     assert all(count >= 5 for count in seen.values()), seen
+
+
+#: Broken rules that random schedules alone must find, so that the schedules and the ledger prove something.
+FOUND = [
+    "02 half of the voters is a quorum for commit",
+    "02 the own entries count before they are durable",
+    "05 an append truncates what follows it, conflict or not",
+    "05 the term of the entry before is not compared",
+    "07 the vote is not written when only the vote changed",
+    "07 the vote is forgotten at a restart",
+    "09 the longer log wins whatever its term",
+    "17 reads do not wait for a commit of the own term",
+    "18 reads join the round under way",
+    "18 questions of a follower have the same position",
+    "25 a peer below the log gets nothing",
+    "29 what is flushed does not fall with a truncation",
+    "30 a completion stands for its own write only",
+    "31 the commit index goes before the truncation and the snapshot that it speaks of",
+    "32 entries that were removed later are replayed",
+    "a message of the same term clears the vote",
+    "a read is answered without asking a quorum",
+    "a repeated append is acknowledged while its first write is in flight",
+    "appends are acknowledged before they are durable",
+    "committed entries are delivered before they are durable here",
+    "pre-votes count as votes",
+]
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_the_schedules_find_a_broken_rule(name):
+    (mutant,) = [mutant for mutant in MUTANTS if mutant.name == name]
+    broken = load(mutant)
+    with pytest.raises(Broken):
+        run(broken, range(100))
 
 
 def transcript(raft, seed):
