@@ -221,7 +221,12 @@ class MemoryFiles:
     def fallocate(self, handle: int, offset: int, size: int) -> None:
         file, name = self._opened_file(handle)
         self._call("fallocate", name)
-        self._need(file, offset + size, name)
+        try:
+            self._need(file, offset + size, name)
+        except OSError:
+            if self._left() > 0:
+                file.resize(len(file.seen) + self._left())  # as real ones do: it takes what there is, and fails
+            raise
         if offset + size > len(file.seen):
             file.resize(offset + size)
 
@@ -288,10 +293,12 @@ class MemoryFiles:
 
     def _need(self, file: _File, size: int, name: str) -> None:
         """Raise ENOSPC if the file cannot grow to this size."""
-        if self.space_bytes is not None and size > len(file.seen):
-            used = sum(len(each.seen) for each in self._names.values())
-            if used + size - len(file.seen) > self.space_bytes:
-                raise _error(errno.ENOSPC, name)
+        if self.space_bytes is not None and size - len(file.seen) > max(0, self._left()):
+            raise _error(errno.ENOSPC, name)
+
+    def _left(self) -> int:
+        """Space that nobody has claimed."""
+        return (self.space_bytes or 0) - sum(len(each.seen) for each in self._names.values())
 
     def _rename(self, change: dict[str, _File | None]) -> None:
         self._pending_names.append(change)

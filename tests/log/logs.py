@@ -114,19 +114,19 @@ Script = Callable[[Writer], None]
 
 
 def busy(writer: Writer) -> None:
-    """Everything that a log does, in few calls: batches, two of them in one sync, cuts, marks, releases."""
+    """Everything that a log does, in few calls: batches, several in one sync, cuts, marks, releases."""
     writer.create()
-    for index in range(1, 13):
+    for index in range(1, 25):
         writer.append(batch(index, size=1500))
-        if index % 3:
+        if index % 3 == 1:
             writer.sync()
-        if index % 4 == 0:
+        if index % 8 == 0:
             writer.sync()
             writer.wal.mark()
-        if index % 5 == 0:
-            writer.sync()
-            writer.release(index - 3)
+        if index == 12:
+            writer.release(7)
     writer.sync()
+    writer.release(22)  # several segments at once
     writer.wal.mark()
 
 

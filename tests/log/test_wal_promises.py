@@ -173,6 +173,16 @@ def test_w3_every_zeroed_sector_of_a_synced_log_is_found_or_harmless(size: int) 
     assert count > 0
 
 
+def test_w3_rot_in_the_head_of_a_new_segment_is_found() -> None:
+    """Nothing was written behind it yet that could prove it."""
+    writer = Writer(MemoryFiles())
+    writer.create()
+    name = segment_name(1)
+    writer.files.flip(name, writer.files.read(name).index(b"born") * 8)
+    with pytest.raises(DamageError):
+        recover(writer.files, OWNER)
+
+
 def test_w3_a_file_that_lost_its_end_is_found() -> None:
     files, records = synced_log()
     for name in [segment_name(1), segment_name(2)]:
@@ -398,6 +408,22 @@ def test_w7_names_are_durable_before_anything_relies_on_them(nth: int, names: in
 @settings(max_examples=200, deadline=None)
 def test_w7_any_name_may_be_lost_while_others_survive(nth: int, lost: int) -> None:
     writer = crashed_at(nth)
+    bits = itertools.cycle([lost >> bit & 1 for bit in range(8)])
+    writer.files.crash_choosing(lambda count: next(bits) if count == 2 else 1)
+    reopen(writer)
+
+
+@given(nth=st.integers(1, CALLS), again=st.integers(1, 30), lost=st.integers(0, 255))
+@settings(max_examples=300, deadline=None)
+def test_w7_names_that_a_killed_process_left_are_made_durable_first(nth: int, again: int, lost: int) -> None:
+    writer = crashed_at(nth)
+    writer.files.kill()
+    if Wal.exists(writer.files):
+        writer.files.crash_at(again)
+        try:
+            writer.reopen()
+        except Crashed:
+            pass
     bits = itertools.cycle([lost >> bit & 1 for bit in range(8)])
     writer.files.crash_choosing(lambda count: next(bits) if count == 2 else 1)
     reopen(writer)
