@@ -12,6 +12,10 @@ def split_address(address: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise LocalError(f"an address must be HOST:PORT, not {address!r}")
+    try:
+        host.encode("idna")  # what a look-up will do
+    except UnicodeError:
+        raise LocalError(f"{host!r} cannot be the name of a host") from None
     if host.startswith("[") and host.endswith("]"):
         return host[1:-1], int(port)
     if ":" in host:

@@ -18,8 +18,10 @@ from distkit.transport.wire import Disconnected, Wire
 
 #: Connections that wait in the kernel to be accepted.
 _BACKLOG = 128
-#: How long to wait when the process has no file descriptors left.
-_EXHAUSTED_PAUSE = 0.1
+#: How long to wait after a failed accept.
+_ACCEPT_PAUSE = 0.1
+#: Errors of accept that are about the listening socket itself.
+_FATAL = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK)
 
 
 class HandshakeRefused(PeerError):
@@ -106,18 +108,24 @@ class Listener:
 
     async def accept(self) -> tuple[socket.socket, str]:
         """Wait for a connection; its socket, and the host that it came from."""
+        await trio.lowlevel.checkpoint()  # so that a flood of connections leaves the other tasks their turn
         while True:
             try:
                 sock, source = self._sock.accept()
-            except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+            except (BlockingIOError, InterruptedError):
                 await trio.lowlevel.wait_readable(self._sock)
             except OSError as error:
-                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                if error.errno in _FATAL:
                     raise
-                await trio.sleep(_EXHAUSTED_PAUSE)
+                # The connection broke before it was taken, or there are no file descriptors left.
+                await trio.sleep(_ACCEPT_PAUSE)
             else:
-                _prepare(sock)
-                return sock, source[0]
+                try:
+                    _prepare(sock)
+                except OSError:
+                    sock.close()  # it broke already
+                else:
+                    return sock, source[0]
 
     def close(self) -> None:
         """Stop listening; nobody may be waiting in `accept`."""

@@ -28,7 +28,20 @@ def test_addresses_are_split_and_joined(address: str, host: str, port: int) -> N
 
 
 @pytest.mark.parametrize(
-    "address", ["", "host", ":1", "host:", "host:x", "host:65536", "host:-1", "host:\u0661", "::1:7101"]
+    "address",
+    [
+        "",
+        "host",
+        ":1",
+        "host:",
+        "host:x",
+        "host:65536",
+        "host:-1",
+        "host:\u0661",
+        "::1:7101",
+        "a..b:1",
+        "a" * 64 + ":1",
+    ],
 )
 def test_other_addresses_are_refused(address: str) -> None:
     with pytest.raises(LocalError):

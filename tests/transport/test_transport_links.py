@@ -1,6 +1,8 @@
 """Links between nodes over real sockets: what arrives, what is lost, and what one bad peer cannot do to the others."""
 
+import errno
 import random
+import socket
 
 import pytest
 import trio
@@ -403,6 +405,34 @@ def test_connections_beyond_the_limit_are_closed_at_once(limits: Limits) -> None
                 await member.aclose()
 
     run(main)
+
+
+def test_accept_survives_what_is_not_its_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file descriptors left, and a connection that broke while it waited in the kernel."""
+    failures = [errno.EMFILE, errno.ECONNABORTED, errno.EPROTO]
+
+    class Faulty:
+        def __init__(self, real: socket.socket) -> None:
+            self.real = real
+
+        def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+            if failures:
+                raise OSError(failures.pop(), "accept failed")
+            return self.real.accept()
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.real, name)
+
+    async def main() -> None:
+        one = Node(1)
+        listener = one.transport._listener
+        assert listener is not None
+        monkeypatch.setattr(listener, "_sock", Faulty(listener._sock))
+        async with serving(one), await join(one, 2):
+            await one.saw("hello", 2, 1)
+        assert failures == []
+
+    run_virtual(main)
 
 
 # -- the caller's mistakes --------------------------------------------------------------------------------------------
