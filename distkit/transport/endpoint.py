@@ -196,15 +196,13 @@ class Transport:
         if link is None:
             self._drops["unconnected"] += 1
             return False
-        if not link.send(message, group):
-            self._drops["full"] += 1
-            return False
-        return True
+        return link.send(message, group)
 
     def flush(self) -> None:
         """Send what was queued since the last flush, in one packet for each link if it takes it."""
-        unflushed, self._unflushed[:] = list(self._unflushed), ()
-        for link in unflushed:
+        links = self._unflushed.copy()
+        self._unflushed.clear()
+        for link in links:
             link.flush()
 
     def connected(self, node: int) -> bool:
@@ -226,6 +224,7 @@ class Transport:
         traffic.add(self._past)
         for link in self._links:
             traffic.add(link.traffic)
+        drops = self._drops + Counter(full=traffic.frames_dropped)
         return TransportStatus(
             peers=tuple(_peer_status(peer) for _, peer in sorted(self._peers.items())),
             links=len(self._links),
@@ -236,7 +235,7 @@ class Transport:
             frames_out=traffic.frames_out,
             outbox_bytes=sum(link.outbox_bytes for link in self._links),
             outbox_bytes_high=traffic.outbox_bytes_high,
-            drops=tuple(sorted(self._drops.items())),
+            drops=tuple(sorted(drops.items())),
             refusals=tuple(sorted(self._refusals.items())),
             failures=tuple(sorted(self._failures.items())),
         )

@@ -30,19 +30,22 @@ MESSAGES = ((5, Ping, ""),)
 
 
 class Traffic:
-    """Counters of one or many connections, and why messages were dropped."""
+    """Counters of one or many connections."""
 
-    __slots__ = ("bytes_in", "bytes_out", "frames_in", "frames_out", "outbox_bytes_high")
+    __slots__ = ("bytes_in", "bytes_out", "frames_dropped", "frames_in", "frames_out", "outbox_bytes_high")
 
     def __init__(self) -> None:
-        self.bytes_in = self.bytes_out = self.frames_in = self.frames_out = self.outbox_bytes_high = 0
+        self.bytes_in = self.bytes_out = self.frames_in = self.frames_out = 0
+        self.frames_dropped = 0
+        self.outbox_bytes_high = 0
 
     def add(self, other: Traffic) -> None:
-        """Take in the counters of a connection that is over."""
+        """Take in the counters of another connection."""
         self.bytes_in += other.bytes_in
         self.bytes_out += other.bytes_out
         self.frames_in += other.frames_in
         self.frames_out += other.frames_out
+        self.frames_dropped += other.frames_dropped
         self.outbox_bytes_high = max(self.outbox_bytes_high, other.outbox_bytes_high)
 
 
@@ -101,6 +104,7 @@ class Link:
         traffic = self.traffic
         waiting = traffic.bytes_out + size - self._wire.taken
         if waiting > self._limits.outbox_bytes_max:
+            traffic.frames_dropped += 1
             return False
         self._outbox += buffers
         traffic.frames_out += 1
