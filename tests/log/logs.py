@@ -130,12 +130,12 @@ def busy(writer: Writer) -> None:
     writer.wal.mark()
 
 
-def calls_of(script: Script, kind: str = "") -> int:
-    """How many calls of the disk (of one kind) a script makes when nothing goes wrong."""
+def calls_of(script: Script) -> list[str]:
+    """The calls of the disk that a script makes when nothing goes wrong."""
     writer = Writer(MemoryFiles())
     writer.files.tracing = True
     script(writer)
-    return sum(kind in ("", call) for call, _ in writer.files.calls)
+    return [call for call, _ in writer.files.calls]
 
 
 def image(files: MemoryFiles) -> dict[str, bytes]:
