@@ -82,7 +82,10 @@ class Wire:
     def _send_once(self, outbox: Outbox) -> int | None:
         """One system call: how many bytes it took off `outbox`, None when it would block."""
         try:
-            sent = self._sock.sendmsg(islice(outbox, _BUFFERS_MAX))
+            if len(outbox) == 1:
+                sent = self._sock.send(outbox[0])
+            else:
+                sent = self._sock.sendmsg(islice(outbox, _BUFFERS_MAX))
         except (BlockingIOError, InterruptedError):
             return None
         except OSError as error:
@@ -103,10 +106,6 @@ class Wire:
     async def start(self) -> None:
         """Do what must be done before the first byte."""
 
-    async def wait_readable(self) -> None:
-        """Wait until `recv` has something to say."""
-        await trio.lowlevel.wait_readable(self._sock)
-
     async def wait_writable(self) -> None:
         """Wait until `send` gets on."""
         await trio.lowlevel.wait_writable(self._sock)
@@ -114,7 +113,7 @@ class Wire:
     async def receive_some(self) -> bytes:
         """Wait for bytes; b"" at the end of the stream."""
         while (data := self.recv()) is None:
-            await self.wait_readable()
+            await trio.lowlevel.wait_readable(self._sock)
         return data
 
     async def send_all(self, *buffers: bytes) -> None:
@@ -200,7 +199,7 @@ class TlsWire(Wire):
             except ssl.SSLWantReadError:
                 await self._send_all_sealed()
                 while (data := super().recv()) is None:
-                    await self.wait_readable()
+                    await trio.lowlevel.wait_readable(self._sock)
                 self._feed(data)
             except ssl.SSLError as error:
                 self._send_sealed()  # the alert, which tells the other end why

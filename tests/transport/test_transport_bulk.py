@@ -47,6 +47,32 @@ def test_it_does_not_stand_in_the_way_of_links() -> None:
     run_virtual(main)
 
 
+def test_every_message_leaves_other_tasks_their_turn() -> None:
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async def main() -> None:
+        one, two = Node(1), Node(2)
+        async with serving(one, two) as nursery, await one.transport.open_bulk(2) as stream:
+            await two.saw("bulk", 1)
+            nursery.start_soon(take_turns)
+            before = turns
+            for number in range(50):
+                await stream.send(Letter(number, b""))
+            assert turns - before >= 25, "trio may let a task be the last of one turn and the first of the next"
+            before = turns
+            for _ in range(50):
+                await stream.receive()
+            assert turns - before >= 25
+
+    run(main)
+
+
 def test_the_end_and_silence_are_told_apart() -> None:
     async def main() -> None:
         one, two = Node(1), Node(2)
