@@ -149,6 +149,8 @@ class TlsWire(Wire):
         try:
             while piece := self._tls.read(READ_BYTES):
                 opened.append(piece)
+                if not self._incoming.pending:
+                    break  # a read takes a whole record, so there is no more
         except ssl.SSLWantReadError:
             pass
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
