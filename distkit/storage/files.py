@@ -15,6 +15,7 @@ from distkit.core import LocalError
 _BUFFERS_MAX = 1024
 #: Zeros are written in pieces of this size where the system can't claim space otherwise.
 _ZEROS = bytes(1 << 20)
+_CANNOT_CLAIM = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 class DiskFiles:
@@ -65,15 +66,18 @@ class DiskFiles:
             offset += size
 
     def fallocate(self, handle: int, offset: int, size: int) -> None:
-        """Claim space. Where the system has no call for it, by writing zeros behind the end."""
+        """Claim space. Where the system or the file system can't, by writing zeros behind the end."""
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(handle, offset, size)
-            return
+            try:
+                os.posix_fallocate(handle, offset, size)
+            except OSError as error:
+                if error.errno not in _CANNOT_CLAIM:
+                    raise
+            else:
+                return
         end = os.fstat(handle).st_size
         while end < offset + size:
-            piece = _ZEROS[: offset + size - end]
-            self.pwritev(handle, [piece], end)
-            end += len(piece)
+            end += os.pwrite(handle, _ZEROS[: offset + size - end], end)
 
     def truncate(self, handle: int, size: int) -> None:
         """Cut or extend the file."""
