@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from invariants import Broken, Ledger, Stored, entries_of, require
 
-from distkit._fast.codec import encode_block
+from distkit._fast.codec import block_info, encode_block
 from distkit.core import (
     Configuration,
     DistkitError,
@@ -36,6 +36,8 @@ from distkit.raft.messages import (
 )
 
 EPOCH_US = 1_700_000_000_000_000
+#: Time of the blocks that a test makes itself; later than those of the nodes, because times never fall.
+PEERS_US = EPOCH_US + 10**10
 ROUNDS_MAX = 1000
 
 
@@ -57,7 +59,7 @@ def configuration(size: int) -> Configuration:
     )
 
 
-def block(first: int, term: int, *payloads: bytes, kinds: bytes | None = None, time_us: int = EPOCH_US) -> bytes:
+def block(first: int, term: int, *payloads: bytes, kinds: bytes | None = None, time_us: int = PEERS_US) -> bytes:
     """Commands (or entries of other kinds) from index `first` on."""
     return encode_block(term, first, time_us, kinds or b"\1" * len(payloads), list(payloads))
 
@@ -260,7 +262,7 @@ class Cluster:
             for record in node.disk:
                 if isinstance(record, Entries):
                     for index, found, kind, payload in entries_of(record.block):
-                        self.ledger.entries[index, found] = (previous, kind, payload)
+                        self.ledger.entries[index, found] = (previous, kind, payload, block_info(record.block)[3])
                         previous = found
             for index in range(len(self.ledger.committed), min(node.durable.commit, node.durable.last) + 1):
                 self.ledger.committed.append(node.durable.term_of(index))

@@ -102,9 +102,8 @@ class Ledger:
         self.majority = voters // 2 + 1
         self.leaders: dict[int, int] = {}  # term -> node
         self.votes: dict[tuple[int, int], int] = {}  # (term, voter) -> candidate
-        self.entries: dict[
-            tuple[int, int], tuple[int, int, bytes]
-        ] = {}  # (index, term) -> (previous term, kind, payload)
+        # (index, term) -> (term of the entry before, kind, payload, time)
+        self.entries: dict[tuple[int, int], tuple[int, int, bytes, int]] = {}
         self.committed: list[int] = [0]  # index -> term
         self.committed_by: list[int] = [0]  # index -> term of the leader that committed it
         self.floors: dict[int, int] = {}  # read ticket -> what its index must reach
@@ -147,10 +146,12 @@ class Ledger:
 
     def _appended(self, node: Node, block: bytes) -> None:
         """Log matching: an (index, term) has one content and one predecessor, whoever holds it."""
-        first = block_info(block)[1]
+        _, first, _, time_us = block_info(block)
         previous = node.accepted.terms[-1] if first == node.accepted.last + 1 else -1
+        before = self.entries.get((first - 1, previous), (0, 0, b"", 0))[3]
+        require(before <= time_us, "time falls from", before, "to", time_us, "at", first)
         for index, term, kind, payload in entries_of(block):
-            found = (previous, kind, payload)
+            found = (previous, kind, payload, time_us)
             if (index, term) not in self.entries:
                 leader = self.leaders.get(term, node.id)
                 require(leader == node.id, "entry", index, "of term", term, "born on", node.id, "not on", leader)
@@ -240,7 +241,7 @@ class Ledger:
     def applied(self, index: int, term: int, kind: int, payload: bytes) -> None:
         require(index < len(self.committed) and self.committed[index] == term, "applied but not committed:", index)
         require(
-            self.entries.get((index, term), (0, kind, payload))[1:] == (kind, payload), "applied other bytes", index
+            self.entries.get((index, term), (0, kind, payload))[1:3] == (kind, payload), "applied other bytes", index
         )
 
     # -- tickets ------------------------------------------------------------------------------------------------------

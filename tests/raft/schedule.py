@@ -8,10 +8,10 @@ from __future__ import annotations
 from random import Random
 from types import ModuleType
 
-from cluster import Cluster, Node
+from cluster import EPOCH_US, Cluster, Node
 from invariants import require
 
-from distkit.core import Outcome
+from distkit.core import Outcome, Space
 from distkit.raft.messages import InstallSnapshot
 
 #: What happens at a step, and how often.
@@ -32,6 +32,8 @@ STEPS = {
     "reset": 0.5,
     "transfer": 0.4,
     "apply": 3,
+    "space": 0.6,
+    "wall": 1,
 }
 
 
@@ -196,6 +198,19 @@ class Schedule:
             node.apply()
             node.flush()
 
+    def space(self) -> None:
+        node = self.pick()
+        if node is not None:
+            node.call("storage", self.random.choice((Space.FULL, Space.OK, Space.OK)))
+            self.after(node)
+
+    def wall(self) -> None:
+        """Wall clocks differ, and jump."""
+        node = self.pick()
+        if node is not None:
+            node.call("wall", EPOCH_US + self.random.randint(-(10**9), 10**9))
+            self.after(node)
+
     def heal(self) -> None:
         """No more faults: one leader, equal logs and states, every ticket of a living node ended."""
         cluster = self.cluster
@@ -204,6 +219,7 @@ class Schedule:
         cluster.restart(*[node.id for node in cluster.nodes.values() if not node.up])
         for node in cluster.nodes.values():
             node.applies = True
+            node.call("storage", Space.OK)
             node.apply()
         cluster.elapse(6)
         require(cluster.leader > 0, "no leader after the heal")
