@@ -9,7 +9,7 @@ def _mutant(name: str, module: str, old: str, new: str, killer: str, **arguments
     return Mutant(name, module, old, new, killer, tuple(arguments.items()))
 
 
-#: The number in a name is the row of the bug table that the test cites.
+#: The number in a name is that of the bug in the names of its tests, where the sources are cited.
 MUTANTS = (
     _mutant(
         "01 old entries are committed by counting",
