@@ -142,7 +142,11 @@ class Raft:
 
     def persisted(self, now: float, token: int) -> None:
         """All writes up to `token` are durable. Repeats are harmless."""
-        durable.persisted(self._at(now), now, token)
+        s = self._quiet_at(now)
+        before = s.commit
+        durable.persisted(s, now, token)
+        if s.commit != before or s.own_vote or s.role is not s.announced[0] or s.delivers or _deliverable(s):
+            s.touched = True
 
     def storage(self, now: float, space: Space) -> None:
         """FULL: as leader refuse proposals, as follower take no entries but empty ones; votes and reads go on."""
@@ -230,12 +234,15 @@ class Raft:
 
     def applied(self, now: float, index: int) -> None:
         """Spans and snapshots up to `index` are applied."""
-        s = self._at(now)
+        s = self._quiet_at(now)
         if not s.applied <= index <= s.delivered:
             raise LocalError(f"applied index {index} is not between {s.applied} and {s.delivered}, what was delivered")
         proposals.applied(s, index)
         if s.restoring and index >= s.snapshot.index:
             s.restoring = False
+            s.touched = True
+        if s.role is RoleName.LEADER and not s.announced[3]:
+            s.touched = True  # we may be ready now
 
     def compact(self, now: float, index: int, snapshot: Snapshot) -> None:
         """A snapshot file of the state at `index` is durable: record it and forget what lies well below it."""
@@ -371,11 +378,17 @@ class Raft:
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _at(self, now: float) -> State:
+        """The state at the time of an input that the next flush must look at."""
+        s = self._quiet_at(now)
+        s.touched = True
+        return s
+
+    def _quiet_at(self, now: float) -> State:
+        """The state at the time of an input that may well have caused nothing."""
         s = self.state
         if not now >= s.now:
             raise LocalError(f"time went back, or is not a number: {now!r} after {s.now!r}")
         s.now = now
-        s.touched = True
         return s
 
     def _rule_of_terms(self, s: State, now: float, source: int, message: Any) -> bool:
@@ -415,7 +428,12 @@ def _deliver(s: State) -> None:
     if announce != s.announced:
         s.announced = announce
         s.delivers.append(Role(*announce))
-    target = min(s.commit, s.flushed)
-    if target > s.delivered and not s.restoring:
+    if _deliverable(s):
+        target = min(s.commit, s.flushed)
         s.delivers.append(Span(s.delivered, target))
         s.delivered = target
+
+
+def _deliverable(s: State) -> bool:
+    """Whether entries are committed, durable here, and not handed to the host yet."""
+    return s.commit > s.delivered < s.flushed and not s.restoring

@@ -26,9 +26,11 @@ from distkit.raft.state import State
 
 def replicate(s: State) -> None:
     """Send every peer what its progress allows; once a flush, after all inputs."""
+    last = s.window.last
     for progress in s.progress.values():
-        while _append(s, progress, empty=False):
-            pass
+        if progress.next <= last or progress.state is ProgressState.PROBE:
+            while _append(s, progress, empty=False):
+                pass
     transfer = s.transfer
     if transfer is not None and not transfer.sent and s.progress[transfer.target].match == s.window.last:
         transfer.sent = True
@@ -215,7 +217,7 @@ def _append(s: State, progress: Progress, empty: bool) -> bool:
         progress.probe_sent = True
     elif blocks:
         progress.sent(last, sum(map(len, blocks)))
-        return True
+        return last < window.last
     return False
 
 
