@@ -9,10 +9,12 @@ it. A bad place above is a torn tail, and is left behind. Nothing here writes.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
+from operator import itemgetter
 from typing import Final
 
 from distkit._fast.codec import block_info, find_record, scan_records
@@ -186,72 +188,68 @@ class _Reading:
                 if end is None and size < header.size:
                     raise DamageError(f"the file has lost its end: {size} of {header.size} bytes are there", name, size)
                 scan = Scan(self._files, handle, header, size if end is None else end)
-                placed = self._take(scan, header, name)
+                placed = list(chain.from_iterable(scan.records()))
                 if end is None:
                     self._find_end(scan, header, placed, name)
                 elif scan.position != end:
-                    raise self._damage(scan, placed, name, end)
+                    raise self._damage(scan, header, placed, name, end)
                 else:
-                    self._keep(header, placed, end)
+                    self._keep(header, placed, name, end)
             finally:
                 self._files.close(handle)
-
-    def _take(self, scan: Scan, header: SegmentHeader, name: str) -> list[Placed]:
-        """The records of a segment that it does not only repeat, each known to this release."""
-        taken: list[Placed] = []
-        for found in scan.records():
-            for placed in found:
-                offset, kind, group, _, content = placed
-                if kind in (HEADER, MARK):
-                    continue
-                if offset < header.state_end and self._segments:
-                    if self._state.get((group, kind)) != content:
-                        raise DamageError("the state at the head is not that of the log before it", name, offset)
-                    continue
-                try:
-                    check_record(kind, content)
-                except LocalError as error:
-                    raise StorageError(f"a record cannot be read: {error}", name, offset) from None
-                taken.append(placed)
-        return taken
 
     def _find_end(self, scan: Scan, header: SegmentHeader, placed: list[Placed], name: str) -> None:
         """Judge the first bad place of the newest segment by what the records behind it say."""
         bad = scan.position
-        proven = max([header.head_end, *(synced for _, _, _, synced, _ in placed)])
+        proven = max([header.head_end, *(synced for _, _, _, synced, _ in placed[-1:])])  # it never falls in a file
         torn_end = bad
         for offset, kind, _, synced, content in scan.beyond(bad):
             proven = max(proven, synced)
             if kind != MARK:
                 torn_end = max(torn_end, offset + len(content))
         if proven > bad:
-            raise self._damage(scan, placed, name, proven)
+            raise self._damage(scan, header, placed, name, proven)
         self._torn_bytes = max(scan.used, torn_end) - bad
-        self._keep(header, [each for each in placed if each[0] < proven], proven)
+        at = bisect_left(placed, proven, key=itemgetter(0))
+        self._keep(header, placed[:at], name, proven)
         self._proven_state = self._state.copy()
-        self._unproven = [(kind, group, content) for offset, kind, group, _, content in placed if offset >= proven]
-        self._note(self._unproven, {})
+        count = len(self._records)
+        self._note(header, placed[at:], name)
+        self._unproven = self._records[count:]
 
-    def _keep(self, header: SegmentHeader, placed: list[Placed], end: int) -> None:
-        last: dict[int, int] = {}
-        self._note([(kind, group, content) for _, kind, group, _, content in placed], last)
+    def _keep(self, header: SegmentHeader, placed: list[Placed], name: str, end: int) -> None:
+        last = self._note(header, placed, name)
         self._segments.append(Segment(header.segment, end, last))
 
-    def _note(self, records: list[Record], last: dict[int, int]) -> None:
-        for kind, group, content in records:
-            if kind == BLOCK:
-                term, first, count, _ = block_info(content)
-                index = first + count - 1
-                last[group] = max(last.get(group, 0), index)
-                self._newest[group] = (index, term)
-            elif STATE_KIND_MIN <= kind <= STATE_KIND_MAX:
+    def _note(self, header: SegmentHeader, placed: list[Placed], name: str) -> dict[int, int]:
+        """Take the records that a segment does not only repeat; returns the last index of each group in them."""
+        last: dict[int, int] = {}
+        add = self._records.append
+        for offset, kind, group, _, content in placed:
+            if STATE_KIND_MIN <= kind <= STATE_KIND_MAX:
+                if offset < header.state_end and self._segments:
+                    if self._state.get((group, kind)) != content:
+                        raise DamageError("the state at the head is not that of the log before it", name, offset)
+                    continue
                 note_state(self._state, group, kind, content)
-        self._records += records
+            elif kind in (HEADER, MARK):
+                continue
+            else:
+                try:
+                    index = check_record(kind, content)
+                except LocalError as error:
+                    raise StorageError(f"a record cannot be read: {error}", name, offset) from None
+                if kind == BLOCK:
+                    self._newest[group] = (index, block_info(content)[0])
+                    if index > last.get(group, 0):
+                        last[group] = index
+            add((kind, group, content))
+        return last
 
-    def _damage(self, scan: Scan, placed: list[Placed], name: str, proven: int) -> DamageError:
+    def _damage(self, scan: Scan, header: SegmentHeader, placed: list[Placed], name: str, proven: int) -> DamageError:
         """The error for a bad place at scan.position; says which entries it took, as far as the rest tells."""
         bad = scan.position
-        self._note([(kind, group, content) for _, kind, group, _, content in placed], {})
+        self._note(header, placed, name)
         following: dict[int, tuple[int, int]] = {}
         for _, kind, group, _, content in scan.beyond(bad):
             if kind == BLOCK and group not in following:
