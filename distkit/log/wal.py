@@ -47,6 +47,13 @@ from distkit.log.segment import (
 NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
+#: Behind a small batch that writes where nothing was written yet, so many zeros are written with it: later ones then go
+#: to blocks that the file system knows as written, and their sync has no metadata to write (a third of its time).
+ZERO_AHEAD_BYTES: Final = 256 << 10
+_SMALL_BATCH_BYTES: Final = 16 << 10
+_ZEROS: Final = bytes(ZERO_AHEAD_BYTES)
+
+
 @record
 class WalOptions:
     """Sizes in bytes: of the segment that each start begins, of later ones, and of what is held back on a full disk."""
@@ -88,6 +95,7 @@ class Wal:
         self._limit = 0  # records end here, the mark follows
         self._synced = 0
         self._marked = 0
+        self._touched = 0  # everything below was written, be it with zeros
 
         self._next = -1
         self._next_bytes = 0
@@ -163,6 +171,11 @@ class Wal:
         segment = self._segment
         owner = (self._identity.cluster, self._identity.node)
         buffers = encode_records(*owner, segment.id, segment.end, self._synced, records)
+        end = segment.end + size
+        if end > self._touched:
+            ahead = min(ZERO_AHEAD_BYTES, self._limit - end) if size <= _SMALL_BATCH_BYTES else 0
+            buffers.append(_ZEROS[:ahead])
+            self._touched = end + ahead
         try:
             self._files.pwritev(self._handle, buffers, segment.end)
         except OSError as error:
@@ -321,7 +334,7 @@ class Wal:
         self._segment = Segment(segment, end - size, {})
         self._grown(size, state, last)
         self._handle, self._limit = self._next, self._next_bytes - PAGE
-        self._synced = self._marked = end
+        self._synced = self._marked = self._touched = end
         self._next, self._next_bytes = -1, 0
 
     def _claim(self, size: int) -> bool:
