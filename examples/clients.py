@@ -160,7 +160,8 @@ class Connection:
         if not self._dirty and not self.closed:
             self._dirty = True
             self._hub.to_write.append(self)
-            self._hub.wake()
+            if self._hub.wake_on_send:
+                self._hub.wake()
 
     # -- what the hub calls ----------------------------------------------------------------------------------------
 
@@ -318,6 +319,8 @@ class Hub:
         limits: see `HubLimits`.
         tls: every client has to speak TLS with this context.
         turned_away: what a client is told that comes when there are `connections_max` already.
+        wake_on_send: write answers that come from other tasks in a turn of their own. Without it, whoever answers
+            calls `write_answers` afterwards, which saves the turn.
     """
 
     def __init__(
@@ -328,6 +331,7 @@ class Hub:
         limits: HubLimits | None = None,
         tls: ssl.SSLContext | None = None,
         turned_away: bytes = b"-ERR max number of clients reached\r\n",
+        wake_on_send: bool = True,
     ) -> None:
         self.limits = limits or HubLimits()
         self.connections: dict[Connection, None] = {}
@@ -339,6 +343,7 @@ class Hub:
         self._turn_ended = turn_ended
         self._tls = tls
         self._turned_away = turned_away
+        self.wake_on_send = wake_on_send
         self._selector = selectors.DefaultSelector()
         self._listener: socket.socket | None = None
         self._accepting = False
@@ -432,6 +437,10 @@ class Hub:
     def _end_turn(self, now: float) -> None:
         self._turning = False
         self._turn_ended()
+        self.write_answers(now)
+
+    def write_answers(self, now: float) -> None:
+        """Write what is queued for all connections, each once."""
         to_write, self.to_write = self.to_write, []
         for connection in to_write:
             connection.write(now)

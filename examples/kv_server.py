@@ -142,7 +142,10 @@ async def serve(arguments: argparse.Namespace) -> None:
         ) as replica:
             service = Service(replica, password)
             limits = HubLimits(connections_max=arguments.connections)
-            hub = service.hub = Hub(service.greet, turn_ended=service.turn_ended, limits=limits, tls=tls)
+            hub = service.hub = Hub(
+                service.greet, turn_ended=service.turn_ended, limits=limits, tls=tls, wake_on_send=False
+            )
+            replica.after_turn = lambda: hub.write_answers(time.monotonic())
             address = hub.bind(arguments.clients)
             async with trio.open_nursery() as tasks:
                 if arguments.http:

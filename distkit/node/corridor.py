@@ -60,6 +60,7 @@ class Corridor:
         self.tickets: dict[int, Done] = {}
         self.failed = trio.Event()
         self.failure: BaseException | None = None
+        self.after_turn: Callable[[], None] = _nothing
         self.loop_gap_max = 0.0  #: longest time that a due deadline had to wait for the event loop
         self._transport = transport
         self._on_role = on_role
@@ -116,6 +117,10 @@ class Corridor:
         """Have a turn soon, together with whatever else comes until then."""
         self._wake.set()
 
+    def asked(self) -> None:
+        """Something was put in that the next turn takes; one under way takes it, too."""
+        self._again = True
+
     async def pace(self) -> None:
         """Have turns when deadlines have passed or somebody woke us; for ever."""
         while True:
@@ -161,6 +166,7 @@ class Corridor:
         finally:
             self._turning = False
         self._transport.flush()
+        self.after_turn()
         if self._again or self.core.deadline() < self._sleeping_until:
             self._wake.set()
 
@@ -195,3 +201,7 @@ class Corridor:
     def _send(self, node: int, message: Any) -> None:
         if type(message) not in REPLIES or not self._transport.reply(node, message):
             self._transport.send(node, message)
+
+
+def _nothing() -> None:
+    """Nobody wants to know that a turn has ended."""

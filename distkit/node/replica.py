@@ -161,7 +161,8 @@ class Replica(Generic[M]):
     ) -> int:
         """Queue a command for the next turn and return its ticket; `done` is called once with the reply, later.
 
-        For servers: no task and no wait for each request. Call `flush` once after a bunch of them.
+        For servers: no task and no wait for each request. Call `flush` after a bunch of them; without it they wait for
+        the next turn that anything else causes.
         """
         corridor = self._open()
         ticket = next(self._tickets)
@@ -171,7 +172,7 @@ class Replica(Generic[M]):
         except LocalError:
             del corridor.tickets[ticket]
             raise
-        corridor.wake()
+        corridor.asked()
         return ticket
 
     def read_soon(self, done: Callable[[ReplicaReply], None]) -> int:
@@ -180,7 +181,7 @@ class Replica(Generic[M]):
         ticket = next(self._tickets)
         corridor.tickets[ticket] = done
         corridor.core.read(self._now(), ticket)
-        corridor.wake()
+        corridor.asked()
         return ticket
 
     def cancel(self, ticket: int) -> bool:
@@ -192,6 +193,15 @@ class Replica(Generic[M]):
     def flush(self) -> None:
         """Let everything that was queued go out now, as one batch."""
         self._open().turn()
+
+    @property
+    def after_turn(self) -> Callable[[], None]:
+        """Called at the end of each turn, when `done` callbacks have had their replies: the place to write answers."""
+        return self._open().after_turn
+
+    @after_turn.setter
+    def after_turn(self, function: Callable[[], None]) -> None:
+        self._open().after_turn = function
 
     # -- leadership and status ----------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import logging
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from random import SystemRandom
+from random import Random
 from typing import cast
 
 from distkit.core import Files, IdentityError, StateMachine
@@ -152,7 +152,7 @@ class Directory:
             records,
             node=identity.node,
             incarnation=identity.incarnation,
-            random=SystemRandom(),
+            random=Random(secrets.randbits(256)),
             now=now,
             options=self.options.raft,
         )
