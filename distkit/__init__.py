@@ -6,7 +6,7 @@ works without trio.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distkit._fast import COMPILED
 from distkit.core import (
@@ -26,6 +26,12 @@ from distkit.core import (
     Superseded,
 )
 
+if TYPE_CHECKING:
+    from distkit import blocking
+    from distkit.node import open_replica
+
+    __version__: str
+
 __all__ = [
     "COMPILED",
     "Busy",
@@ -42,6 +48,9 @@ __all__ = [
     "StateMachine",
     "StorageError",
     "Superseded",
+    "__version__",
+    "blocking",
+    "open_replica",
 ]
 
 

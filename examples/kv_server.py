@@ -12,6 +12,7 @@ Errors beside Redis's own: TRYAGAIN and DISKFULL say that nothing was done; UNKN
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import logging
 import platform
@@ -152,6 +153,7 @@ async def serve(arguments: argparse.Namespace) -> None:
                     await tasks.start(serve_http, replica, arguments.http)
                 tasks.start_soon(hub.serve)
                 tasks.start_soon(service.expire_keys)
+                gc.freeze()  # what was recovered is not looked at by every collection
                 print(f"node {arguments.node} of {len(members)} serves clients on {address}", flush=True)
                 serving.set()
                 await stopping.wait()
