@@ -26,6 +26,12 @@ def test_invariants_hold_and_the_group_recovers_under_any_schedule(raft, block):
     run(raft, range(block * 30, block * 30 + 30))
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("block", range(100))
+def test_invariants_hold_over_ten_thousand_schedules(raft, block):
+    run(raft, range(1000 + block * 100, 1100 + block * 100))
+
+
 def test_the_schedules_reach_every_mechanism(raft):
     seen = {"snapshots": 0, "elections": 0, "truncations": 0, "crashes": 0}
     for seed in range(20):
