@@ -24,6 +24,7 @@ from distkit.raft import MESSAGES, PARTS, Raft, RaftOptions, formation_records, 
 
 VOTERS = (1, 2, 3)
 ENTRY = b"x" * 256
+APPLY_BYTES = 64 << 10
 KEEP_ENTRIES = RaftOptions().keep_entries
 
 
@@ -42,6 +43,15 @@ class Node:
     def apply(self, index: int, payload: bytes) -> None:
         """What an application would do with one entry."""
         self.applied = index
+
+    def apply_span(self, first: int, last: int) -> None:
+        """Read committed entries within a byte budget, as a host does, and apply them one by one."""
+        window, apply = self.machine.window, self.apply
+        while first <= last:
+            entries = window.entries(first, last, APPLY_BYTES)
+            for index, _term, _time_us, _kind, payload in entries:
+                apply(index, payload)
+            first = index + 1
 
     def receive(self, now: float) -> None:
         """Decode and take everything that arrived."""
@@ -71,20 +81,21 @@ class Cluster:
 
     def settle(self) -> None:
         """Flush and deliver until nothing moves."""
+        nodes = list(self.nodes.items())
         busy = True
         while busy:
             busy = False
-            for source, node in self.nodes.items():
+            for source, node in nodes:
                 if node.inbox:
                     node.receive(self.now)
                 output = node.machine.flush(self.now)
                 while output is not None:
                     busy = True
-                    self.take(source, node, output)
-                    output = node.machine.flush(self.now)
+                    again = self.take(source, node, output)
+                    output = node.machine.flush(self.now) if again else None
 
-    def take(self, source: int, node: Node, output: Output) -> None:
-        """The host's duties: send, write (here: durable at once), apply, count replies."""
+    def take(self, source: int, node: Node, output: Output) -> bool:
+        """The host's duties: send, write (here: durable at once), apply, count replies; whether to flush again."""
         sends = output.sends
         for write in output.writes:
             node.machine.persisted(self.now, write.token)
@@ -93,14 +104,12 @@ class Cluster:
             self.nodes[target].inbox.append((source, b"".join(node.registry.encode_frame(message))))
         for deliver in output.delivers:
             if type(deliver) is Span:
-                for index, _term, _time_us, _kind, payload in node.machine.window.entries(
-                    deliver.lo + 1, deliver.hi, 1 << 30
-                ):
-                    node.apply(index, payload)
+                node.apply_span(deliver.lo + 1, deliver.hi)
                 node.machine.applied(self.now, deliver.hi)
         for reply in output.replies:
             assert reply.outcome is Outcome.COMMITTED, reply
             self.committed += reply.index - reply.first + 1
+        return bool(output.writes)
 
     def compact(self) -> None:
         """Keep as many entries as a node keeps below its snapshot by default; not part of what is measured."""

@@ -80,7 +80,8 @@ def image(s: State) -> tuple[Any, ...]:
 
 def collect_write(s: State) -> Write | None:
     """The write of this flush."""
-    flush_ack(s)
+    if s.ack is not None:
+        flush_ack(s)
     hard = (s.term, s.vote)
     records: tuple[Any, ...] = ()
     if s.entries_accepted or hard != s.hard_written:

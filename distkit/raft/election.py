@@ -42,7 +42,7 @@ def on_request_vote(s: State, now: float, source: int, message: RequestVote) -> 
         reply = RequestVoteReply(message.term, s.incarnation, message.pre, True)
         if not message.pre:
             s.vote = source
-            s.election_deadline = now + s.options.election_timeout * (1.05 + 0.95 * s.random.random())
+            s.election_deadline = now + s.patience
     s.then.append((source, reply))
 
 

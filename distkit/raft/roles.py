@@ -16,11 +16,12 @@ EVIDENCE_ATTEMPTS = 20
 def draw_election_deadline(s: State, now: float) -> None:
     """Draw a new deadline. The smallest draw lies above the stickiness window, so that clocks that run in step
     cannot lock (etcd-io/etcd#10483)."""
+    s.patience = s.options.election_timeout * (1.05 + 0.95 * s.random.random())
     if s.evidence > 0 and s.leader == 0:
         s.evidence -= 1
         s.election_deadline = now + s.options.evidence_delay * (1.0 + 2.0 * s.random.random())
     else:
-        s.election_deadline = now + s.options.election_timeout * (1.05 + 0.95 * s.random.random())
+        s.election_deadline = now + s.patience
 
 
 def heard_from_leader(s: State, now: float, leader: int) -> None:
@@ -31,7 +32,7 @@ def heard_from_leader(s: State, now: float, leader: int) -> None:
         end_transfer(s)
     s.leader_heard = now
     s.evidence = 0
-    s.election_deadline = now + s.options.election_timeout * (1.05 + 0.95 * s.random.random())
+    s.election_deadline = now + s.patience
 
 
 def become_follower(s: State, now: float, term: int, leader: int) -> None:

@@ -134,6 +134,7 @@ class State:
         self.leader_heard = 0.0
         self.announced = (RoleName.FOLLOWER, -1, 0, False)
         self.election_deadline = 0.0
+        self.patience = 0.0  #: seconds without the leader until a campaign; drawn anew with each change of role
         self.evidence = 0  #: quick attempts left after the leader's connection was reset
         self.campaigns = 0  #: campaigns begun, pre-votes included
         self.pre = False

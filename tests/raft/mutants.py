@@ -309,8 +309,8 @@ MUTANTS = (
     _mutant(
         "22 the timeout is drawn once",
         "roles",
-        "s.options.election_timeout * (1.05 + 0.95 * s.random.random())\n\n\ndef heard",
-        "s.options.election_timeout * 1.5\n\n\ndef heard",
+        "    s.patience = s.options.election_timeout * (1.05 + 0.95 * s.random.random())\n",
+        "    s.patience = s.options.election_timeout * 1.5\n",
         "test_bugs_votes.test_bug_22_the_timer_of_a_node_is_drawn_anew_after_a_lost_pre_vote",
     ),
     _mutant(
