@@ -5,7 +5,18 @@ cluster itself, for a program that interleaves short loads of several systems in
 """
 
 from .machine import Failed
-from .measuring import KV_PEERS, PEERS, measure, open_cluster
+from .measuring import KV_PEERS, OURS, PEERS, load_records, measure, median_record, open_cluster, record_of
 from .programs import PeerMissing
 
-__all__ = ["Failed", "KV_PEERS", "PEERS", "PeerMissing", "measure", "open_cluster"]
+__all__ = [
+    "Failed",
+    "KV_PEERS",
+    "OURS",
+    "PEERS",
+    "PeerMissing",
+    "load_records",
+    "measure",
+    "median_record",
+    "open_cluster",
+    "record_of",
+]

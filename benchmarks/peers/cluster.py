@@ -172,9 +172,14 @@ class GoCluster(Cluster):
             "size": self.size,
             "keys": self.keys,
             "lazy": str(lazy).lower(),
+            **self.options(),
         }
         argv = [str(self.program), *(f"-{name}={value}" for name, value in options.items())]
         return GoClient(argv, self.directory / "load.log")
+
+    def options(self) -> dict[str, str]:
+        """Further options of the load generator."""
+        return {}
 
 
 def _first_put(probe: Client) -> float:

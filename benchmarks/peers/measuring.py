@@ -15,6 +15,7 @@ from typing import Any
 
 from . import etcd_core
 from .cluster import Cluster
+from .distkit_kv import Distkit, DistkitTls
 from .etcd import Etcd
 from .machine import fdatasync_latency
 from .programs import BUILD
@@ -22,6 +23,7 @@ from .pysync import PySyncObj
 from .zookeeper import ZooKeeper
 
 KV_PEERS: dict[str, type[Cluster]] = {"etcd": Etcd, "zookeeper": ZooKeeper, "pysyncobj": PySyncObj}
+OURS: dict[str, type[Cluster]] = {"distkit": Distkit, "distkit-tls": DistkitTls}
 PEERS = (*KV_PEERS, "etcd-core")
 
 GET_CLIENTS = 64
@@ -71,16 +73,16 @@ def measure(
             started.append(cluster.cold_start())
     with open_cluster(peer, size=size, keys=keys, directory=directory) as (cluster, params):
         started.append(cluster.cold_start())
-        records = [_median("cold_start", started, params)]
+        records = [median_record("cold_start", started, params)]
         time.sleep(IDLE)
-        records.append(_record("rss_idle", statistics.mean(cluster.resident()) / 2**20, "MiB", params))
+        records.append(record_of("rss_idle", statistics.mean(cluster.resident()) / 2**20, "MiB", params))
         cluster.load("fill", 16, seconds)
         cluster.load("put", GET_CLIENTS, WARM_UP)
         for count in clients:
-            records += _load_records(cluster, "put", count, seconds, params)
+            records += load_records(cluster, "put", count, seconds, params)
         if cluster.reads is not None:
-            records += _load_records(cluster, "get", GET_CLIENTS, seconds, params | {"reads": cluster.reads})
-        records.append(_median("fail_over", [cluster.fail_over() for _ in range(tries)], params))
+            records += load_records(cluster, "get", GET_CLIENTS, seconds, params | {"reads": cluster.reads})
+        records.append(median_record("fail_over", [cluster.fail_over() for _ in range(tries)], params))
     return records
 
 
@@ -88,7 +90,7 @@ def measure(
 def open_cluster(
     peer: str, *, size: int = 256, keys: int = 1000, directory: Path | None = None
 ) -> Iterator[tuple[Cluster, Record]]:
-    """A cluster of one of `KV_PEERS`, which its `cold_start` starts, and the params of its figures.
+    """A cluster of one of `KV_PEERS` or `OURS`, which its `cold_start` starts, and the params of its figures.
 
     For a run that interleaves several systems: start them, then take turns with short `load`s. At the end of the block
     its processes are killed and its data is removed.
@@ -97,7 +99,7 @@ def open_cluster(
         BUILD.mkdir(exist_ok=True)
     home = Path(tempfile.mkdtemp(prefix=f"run-{peer}-", dir=directory or BUILD))
     try:
-        with contextlib.closing(KV_PEERS[peer](home, size, keys)) as cluster:
+        with contextlib.closing((KV_PEERS | OURS)[peer](home, size, keys)) as cluster:
             params = {
                 "system": peer,
                 "version": cluster.version,
@@ -113,7 +115,7 @@ def open_cluster(
         shutil.rmtree(home)
 
 
-def _load_records(cluster: Cluster, op: str, clients: int, seconds: float, params: Record) -> list[Record]:
+def load_records(cluster: Cluster, op: str, clients: int, seconds: float, params: Record) -> list[Record]:
     disk = _fdatasync_us(cluster.directory)  # again before each load: on a shared machine it wanders
     load = cluster.load(op, clients, seconds)
     params = params | {"clients": clients, "seconds": round(load.seconds, 2), "fdatasync_us": disk}
@@ -121,12 +123,12 @@ def _load_records(cluster: Cluster, op: str, clients: int, seconds: float, param
         params |= {"errors": load.errors, "error": load.error}
         print(f"{cluster.system}: {load.errors} errors, the first: {load.error}", file=sys.stderr)
     records = [
-        _record(op, load.ops / load.seconds, "1/s", params),
-        _record(f"{op}_p50", load.p50 * 1e3, "ms", params),
-        _record(f"{op}_p99", load.p99 * 1e3, "ms", params),
+        record_of(op, load.ops / load.seconds, "1/s", params),
+        record_of(f"{op}_p50", load.p50 * 1e3, "ms", params),
+        record_of(f"{op}_p99", load.p99 * 1e3, "ms", params),
     ]
     if load.ops:
-        records.append(_record(f"{op}_cpu", load.cpu / load.ops * 1e6, "us", params))
+        records.append(record_of(f"{op}_cpu", load.cpu / load.ops * 1e6, "us", params))
     return records
 
 
@@ -142,8 +144,8 @@ def _measure_core(seconds: float, size: int) -> list[Record]:
             "value_bytes": size,
             "cpus": os.cpu_count(),
         }
-        records.append(_record("core_entries", run["entries_per_second"], "1/s", params))
-        records.append(_record("core_round_p50", run["p50"] * 1e6, "us", params))
+        records.append(record_of("core_entries", run["entries_per_second"], "1/s", params))
+        records.append(record_of("core_round_p50", run["p50"] * 1e6, "us", params))
     return records
 
 
@@ -151,9 +153,9 @@ def _fdatasync_us(directory: Path) -> int:
     return round(fdatasync_latency(directory) * 1e6)
 
 
-def _median(name: str, seconds: Sequence[float], params: Record) -> Record:
-    return _record(name, statistics.median(seconds), "s", params | {"tries": [round(took, 3) for took in seconds]})
+def median_record(name: str, seconds: Sequence[float], params: Record) -> Record:
+    return record_of(name, statistics.median(seconds), "s", params | {"tries": [round(took, 3) for took in seconds]})
 
 
-def _record(name: str, value: float, unit: str, params: Record) -> Record:
+def record_of(name: str, value: float, unit: str, params: Record) -> Record:
     return {"name": name, "value": float(f"{value:.4g}"), "unit": unit, "params": params}
