@@ -6,7 +6,7 @@
 
 All systems run at once and take turns with short loads, several rounds of them, so that a figure and its ratio come
 from the same minutes; each is the median over the rounds. Values are 256 bytes, every put is on a majority of disks
-(fdatasync) before it is answered, one reply per command, after apply. `put_cpu` is what all three servers used together.
+(fdatasync) before it is answered, one reply per command, after apply. `put_cpu` is that of all three servers together.
 """
 
 from __future__ import annotations
