@@ -153,6 +153,7 @@ async def serve(arguments: argparse.Namespace) -> None:
                     await tasks.start(serve_http, replica, arguments.http)
                 tasks.start_soon(hub.serve)
                 tasks.start_soon(service.expire_keys)
+                gc.set_threshold(50_000, 20, 100)  # a turn makes thousands of records that die young
                 gc.freeze()  # what was recovered is not looked at by every collection
                 print(f"node {arguments.node} of {len(members)} serves clients on {address}", flush=True)
                 serving.set()

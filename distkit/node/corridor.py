@@ -15,6 +15,7 @@ import trio
 
 from distkit.core import Clock, Role, Space
 from distkit.core.machine import Send
+from distkit.log import Record
 from distkit.raft import messages as raft
 from distkit.replica import ReplicaCore, ReplicaOutput, ReplicaReply, encoded
 from distkit.replica.messages import ProposeReply
@@ -67,6 +68,7 @@ class Corridor:
         self._on_snapshot = on_snapshot
         self._worker: LogWorker | None = None
         self._thens: deque[tuple[int, tuple[Send, ...]]] = deque()
+        self._writes: list[tuple[int, list[Record]]] = []
         self._turning = False
         self._again = False
         self._wake = trio.Event()
@@ -167,6 +169,7 @@ class Corridor:
             self._turning = False
         self._transport.flush()
         self.after_turn()
+        self._submit()
         if self._again or self.core.deadline() < self._sleeping_until:
             self._wake.set()
 
@@ -174,7 +177,6 @@ class Corridor:
         for node, message in output.sends:
             self._send(node, message)
         for write in output.writes:
-            assert self._worker is not None
             if not write.records and not self._thens:
                 # Nothing to write and nothing under way: it is complete.
                 self._thens.append((write.token, write.then))
@@ -182,7 +184,7 @@ class Corridor:
                 self._again = True
                 continue
             self._thens.append((write.token, write.then))
-            self._worker.submit(write.token, encoded(write.records))
+            self._writes.append((write.token, encoded(write.records)))
         if output.role is not None:
             self._on_role(output.role)
         for reply in output.replies:
@@ -191,6 +193,14 @@ class Corridor:
                 done(reply)
         for work in output.snapshots:
             self._on_snapshot(work)
+
+    def _submit(self) -> None:
+        """Hand the turn's writes to the log's thread: last, because it wants the interpreter, which every system call
+        of this thread gives away. What the peers need is on the wire before."""
+        assert self._worker is not None
+        writes, self._writes = self._writes, []
+        for token, records in writes:
+            self._worker.submit(token, records)
 
     def _complete(self, token: int) -> None:
         while self._thens and self._thens[0][0] <= token:
