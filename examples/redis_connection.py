@@ -132,13 +132,13 @@ def _hello(server: Server, client: Client, arguments: Sequence[bytes]) -> bytes:
         )
     client.protocol, client.name = protocol, name
     facts = [
-        (b"server", resp.bulk(b"redis")),
-        (b"version", resp.bulk(server.version.encode())),
-        (b"proto", resp.integer(protocol)),
-        (b"id", resp.integer(client.number)),
-        (b"mode", resp.bulk(b"standalone")),
-        (b"role", resp.bulk(server.role().encode())),
-        (b"modules", resp.array([])),
+        (resp.bulk(b"server"), resp.bulk(b"redis")),
+        (resp.bulk(b"version"), resp.bulk(server.version.encode())),
+        (resp.bulk(b"proto"), resp.integer(protocol)),
+        (resp.bulk(b"id"), resp.integer(client.number)),
+        (resp.bulk(b"mode"), resp.bulk(b"standalone")),
+        (resp.bulk(b"role"), resp.bulk(server.role().encode())),
+        (resp.bulk(b"modules"), resp.array([])),
     ]
     return resp.mapping(facts, protocol)
 
@@ -222,7 +222,7 @@ def _config(server: Server, client: Client, arguments: Sequence[bytes]) -> bytes
         return resp.error("ERR only CONFIG GET is supported: options are set on the command line of the server")
     patterns = [pattern.decode("utf-8", "replace").lower() for pattern in arguments[2:]]
     found = [
-        (name, resp.bulk(value))
+        (resp.bulk(name), resp.bulk(value))
         for name, value in _CONFIGURATION.items()
         if any(fnmatchcase(name.decode(), pattern) for pattern in patterns)
     ]
