@@ -15,13 +15,13 @@ COLOURS = {1: "#4477aa", 2: "#228833", 3: "#aa7733"}
 _STYLE = """
   text { font: 12px system-ui, sans-serif; fill: #333 }
   .title { font-size: 14px; font-weight: 600 }
-  .grid { stroke: #8884; stroke-width: 1 }
+  .grid { stroke: #888; stroke-opacity: 0.3; stroke-width: 1 }
   .p50 { stroke: #4477aa; fill: none; stroke-width: 1.6 }
   .p99 { stroke: #cc6677; fill: none; stroke-width: 1.6 }
-  .rate { fill: #4477aa88 }
+  .rate { fill: #4477aa; fill-opacity: 0.6 }
   .mark { stroke: #cc3311; stroke-width: 1.2; stroke-dasharray: 4 3 }
   .event { fill: #cc3311 }
-  .down { fill: #cc331133 }
+  .down { fill: #cc3311; fill-opacity: 0.25 }
   .lead { fill: #fff; font-weight: 600 }
   @media (prefers-color-scheme: dark) { text { fill: #ddd } .event { fill: #ff8866 } .lead { fill: #fff } }
 """
@@ -161,6 +161,7 @@ def _leadership(run: Run) -> Callable[[int, int], str]:
                 box = f'x="{left:.1f}" y="{y + 4:.1f}" width="{max(wide, 1):.1f}" height="{tall - 8:.1f}"'
                 if state == "down":
                     rows.append(f'<rect class="down" {box}/>')
+                    rows.append(f'<text class="event" x="{left + 6:.1f}" y="{y + tall / 2 + 4:.1f}">down</text>')
                 elif state:
                     rows.append(f'<rect fill="{COLOURS[node]}" rx="3" {box}/>')
                     rows.append(f'<text class="lead" x="{left + 6:.1f}" y="{y + tall / 2 + 4:.1f}">term {state}</text>')
@@ -179,6 +180,9 @@ def _spans(run: Run, node: int) -> list[tuple[float, float, str]]:
             spans[-1] = (spans[-1][0], moment, state)
         else:
             begin = spans[-1][1] if spans else 0.0
+            if state == "down" and node == run.killed_node and begin < run.killed_at <= moment:
+                begin = run.killed_at  # known better than by the looks before and after it
+                spans[-1] = (spans[-1][0], begin, spans[-1][2])
             spans.append((begin, moment, state))
     if spans:
         spans[-1] = (spans[-1][0], run.seconds, spans[-1][2])
