@@ -144,6 +144,8 @@ def check_record(kind: int, content: bytes) -> int:
 
     LocalError if it is no record that a log may hold.
     """
+    if len(content) > BLOCK_BYTES_MAX:
+        raise LocalError(f"a log record of {len(content)} bytes is over the limit of {BLOCK_BYTES_MAX}")
     if kind == BLOCK:
         _, first, count, _ = block_info(content)
         return first + count - 1
