@@ -30,6 +30,9 @@ PIPELINE_MAX = 1024
 #: Commands and their bytes between MULTI and EXEC.
 QUEUED_MAX = 16_384
 
+#: Answers are handed to the connection in pieces of about this many bytes.
+ANSWERS_BYTES = 64 << 10
+
 _QUEUED = resp.simple("QUEUED")
 _NOT_QUEUED = resp.error("ERR only commands of the store can stand between MULTI and EXEC")
 _ABORTED = resp.error("EXECABORT Transaction discarded because of previous errors.")
@@ -66,12 +69,13 @@ class Store(Protocol):
 class Slot:
     """The place of one answer among those of its client."""
 
-    __slots__ = ("answer", "arguments", "session")
+    __slots__ = ("answer", "arguments", "is_readable", "session")
 
     def __init__(self, session: RedisSession, arguments: Sequence[bytes]) -> None:
         self.session = session
         self.arguments = arguments
         self.answer: bytes | None = None
+        self.is_readable = False
 
     def written(self, reply: ReplicaReply) -> None:
         """The replica ended the write."""
@@ -84,11 +88,11 @@ class Slot:
 
     def readable(self, reply: ReplicaReply) -> None:
         """The state may be read now, or not at all."""
-        session = self.session
         if reply.outcome is Outcome.READABLE:
-            session.answered(self, session.store.query(self.arguments, session.client.protocol))
+            self.is_readable = True
+            self.session.go_on()
         else:
-            session.answered(self, _failure(reply))
+            self.session.answered(self, _failure(reply))
 
 
 class RedisSession:
@@ -132,13 +136,13 @@ class RedisSession:
             self._slots.append(self._filled(resp.error(str(error))))
             self._finish()
             return
-        self._go_on()
+        self.go_on()
         if len(self._slots) > PIPELINE_MAX:
             self._connection.pause()
 
     def drained(self) -> None:
         """The client reads again."""
-        self._go_on()
+        self.go_on()
 
     def closed(self) -> None:
         """Nobody waits for answers any more. What was proposed may still be applied."""
@@ -150,11 +154,7 @@ class RedisSession:
         """One that was under way has its answer."""
         slot.answer = answer
         self._under_way -= 1
-        if self._closed:
-            return
-        self._go_on()
-        if len(self._slots) <= PIPELINE_MAX // 2 and not self.client.quit:
-            self._connection.resume()
+        self.go_on()
 
     # -- taking -------------------------------------------------------------------------------------------------------
 
@@ -241,24 +241,44 @@ class RedisSession:
 
     # -- going on -----------------------------------------------------------------------------------------------------
 
-    def _go_on(self) -> None:
-        """Begin what may be under way together with what is, and send the answers that are complete up to here."""
+    def go_on(self) -> None:
+        """Send the answers that are complete up to here, and begin what may be under way together with what is."""
+        if self._closed:
+            return
+        self._send_answers()
         waiting = self._waiting
-        while waiting and not self._connection.crowded:
+        while waiting:
             slot, command = waiting[0]
             if self._under_way and command.is_write != self._writing:
                 break
             waiting.popleft()
             self._begin(slot, command)
-        slots = self._slots
-        answers = []
-        while slots and (answer := slots[0].answer) is not None:
-            answers.append(answer)
-            slots.popleft()
-        if answers:
-            self._connection.send(b"".join(answers))
-        if self.client.quit and not slots:
+        self._send_answers()
+        if self.client.quit and not self._slots:
             self._connection.close()
+        elif len(self._slots) <= PIPELINE_MAX // 2 and not self.client.quit:
+            self._connection.resume()
+
+    def _send_answers(self) -> None:
+        """In order. A read is made only when its answer can leave: a client that does not read costs no memory."""
+        slots, connection = self._slots, self._connection
+        answers = []
+        size = 0
+        while slots and not connection.crowded and size < ANSWERS_BYTES:
+            slot = slots[0]
+            if slot.is_readable:
+                slot.answer = self.store.query(slot.arguments, self.client.protocol)
+                self._under_way -= 1
+            if slot.answer is None:
+                break
+            answers.append(slot.answer)
+            size += len(slot.answer)
+            slots.popleft()
+            if size >= ANSWERS_BYTES:
+                connection.send(b"".join(answers))
+                answers, size = [], 0
+        if answers:
+            connection.send(b"".join(answers))
 
     def _begin(self, slot: Slot, command: Command) -> None:
         if not command.is_write:
@@ -281,7 +301,7 @@ class RedisSession:
         """Answer what was asked so far, then close; nothing more is read."""
         self.client.quit = True
         self._connection.pause()
-        self._go_on()
+        self.go_on()
 
 
 def _failure(reply: ReplicaReply) -> bytes:
