@@ -40,6 +40,8 @@ from distkit.transport import Credentials, TlsFiles, is_loopback, split_address
 REDIS_VERSION = "7.0.15"
 #: How often the leader looks whether a key has expired, in seconds.
 EXPIRY_INTERVAL = 0.1
+#: How long the log's thread waits at most for a busy event loop to give up the interpreter, in seconds.
+SWITCH_INTERVAL = 0.0005
 #: How long a stop waits for answers that are under way, in seconds.
 DRAIN_TIMEOUT = 5.0
 
@@ -282,6 +284,7 @@ def main(words: Sequence[str] | None = None) -> int:
         level=logging.INFO if arguments.verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
+    sys.setswitchinterval(SWITCH_INTERVAL)
     try:
         trio.run(serve, arguments)
     except DistkitError as error:
