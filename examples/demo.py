@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import redis
 from demo_clients import Journal, Load
 from demo_picture import Run, draw
 from demo_servers import Servers, ServersFailed
@@ -67,7 +68,10 @@ def _run(arguments: argparse.Namespace, console: Console, home: Path) -> int:
         with Load(servers.client_ports, arguments.clients, journal) as load:
             _drive(arguments.seconds, console, servers, run, journal)
             load.stop()
-        journal.final_reads(servers.client_ports)
+        try:
+            journal.final_reads(servers.client_ports)
+        except redis.RedisError as error:
+            raise ServersFailed(f"the final reads failed: {error}; {servers.said_all()}") from error
         held = _verdict(console, run, journal)
     picture: Path = arguments.picture
     picture.write_text(draw(run, journal))
@@ -79,13 +83,15 @@ def _drive(seconds: float, console: Console, servers: Servers, run: Run, journal
     """Let the load run; kill the leader half-way and start it again a little later."""
     began = journal.began
     killed = restarted = False
+    dead_at = seconds  # what was begun after this can't have been acknowledged by the killed leader
     with _screen(console, seconds) as show:
         while (now := time.monotonic() - began) < seconds:
             if not killed and now >= seconds / 2:
                 killed = True
                 run.killed_node = servers.wait_leader()
-                servers.kill(run.killed_node)
                 run.killed_at = time.monotonic() - began
+                servers.kill(run.killed_node)
+                dead_at = time.monotonic() - began
             if killed and not restarted and now >= seconds * (0.5 + RESTART_AFTER):
                 restarted = True
                 servers.start(run.killed_node)
@@ -94,7 +100,7 @@ def _drive(seconds: float, console: Console, servers: Servers, run: Run, journal
             run.saw(time.monotonic() - began, infos)
             show(now, _table(infos, run, journal))
             time.sleep(LOOK_INTERVAL)
-    run.recovered_at = journal.first_write_after(run.killed_at)
+    run.recovered_at = journal.first_write_after(dead_at)
 
 
 @contextlib.contextmanager
@@ -162,7 +168,11 @@ def _verdict(console: Console, run: Run, journal: Journal) -> bool:
     for text in lost[:5]:
         console.print(f"[red]{text}[/red]")
     with console.status("checking that the history is linearizable, key by key"):
-        illegal = check(journal.operations())
+        try:
+            illegal = check(journal.operations())
+        except TimeoutError as error:
+            console.print(f"[red]undecided, which is no pass: {error}[/red]")
+            return False
     for verdict in illegal[:5]:
         console.print(f"[red]not linearizable: {verdict}[/red]")
     held = bool(run.recovered_at) and not lost and not illegal
@@ -173,7 +183,7 @@ def _verdict(console: Console, run: Run, journal: Journal) -> bool:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=25.0, help="length of the load (default 25, at least 4)")
+    parser.add_argument("--seconds", type=float, default=27.0, help="length of the load (default 27, at least 4)")
     parser.add_argument("--clients", type=int, default=8, help="Redis clients, a thread each (default 8)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="use this new directory and leave it")
     parser.add_argument("--picture", type=Path, default=Path("demo.svg"), metavar="FILE", help="default: demo.svg")

@@ -66,7 +66,7 @@ class Journal:
     def final_reads(self, ports: dict[int, int]) -> None:
         """When all is quiet: read every key on every node."""
         for port in ports.values():
-            with redis.Redis(port=port, decode_responses=True, socket_timeout=10) as client:
+            with redis.Redis("127.0.0.1", port, decode_responses=True, socket_timeout=10) as client:
                 for number in range(SHARED_KEYS):
                     called = self.now()
                     self.read(f"key:{number}", client.get(f"key:{number}"), called)
@@ -150,7 +150,7 @@ class _Client:
             turn += 1
             # No retries inside the client: each attempt must be in the journal with its own outcome.
             options = {"socket_timeout": TIMEOUT, "socket_connect_timeout": 0.5, "retry": None}
-            with redis.Redis(port=port, decode_responses=True, **options) as client:  # type: ignore[arg-type]
+            with redis.Redis("127.0.0.1", port, decode_responses=True, **options) as client:  # type: ignore[arg-type]
                 while not self._stopping.is_set() and self._step(client):
                     pass
 

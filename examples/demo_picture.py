@@ -193,17 +193,19 @@ def _events(run: Run) -> str:
     parts = []
     if run.killed_at:
         gap = f", next write after {(run.recovered_at - run.killed_at) * 1e3:.0f} ms" if run.recovered_at else ""
-        parts.append(_event(run.killed_at, run.seconds, f"kill -9 of node {run.killed_node}{gap}", 45))
+        parts.append(_event(run.killed_at, run.seconds, f"kill -9 of node {run.killed_node}{gap}", "end"))
     if run.restarted_at:
-        parts.append(_event(run.restarted_at, run.seconds, "started again", 62))
+        parts.append(_event(run.restarted_at, run.seconds, "started again", "start"))
     return "\n".join(parts)
 
 
-def _event(moment: float, total: float, text: str, y: int) -> str:
+def _event(moment: float, total: float, text: str, anchor: str) -> str:
+    """A line at a moment, with its text left ("end") or right ("start") of it."""
     x = _x(moment, total)
+    beside = x - 6 if anchor == "end" else x + 6
     return (
         f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="30" y2="440"/>'
-        f'<text class="event" x="{x + 6:.1f}" y="{y}">{escape(text)}</text>'
+        f'<text class="event" x="{beside:.1f}" y="45" text-anchor="{anchor}">{escape(text)}</text>'
     )
 
 

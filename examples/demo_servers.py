@@ -73,6 +73,10 @@ class Servers:
             time.sleep(0.05)
         raise ServersFailed(f"no leader after {START_TIMEOUT:.0f} s; server 1 says: {self._said(1)}")
 
+    def said_all(self) -> str:
+        """The end of what each server wrote to its log."""
+        return "; ".join(f"server {node} says: {self._said(node)[-300:]}" for node in NODES)
+
     def _info(self, node: int) -> dict[str, str]:
         try:
             with socket.create_connection(("127.0.0.1", self.client_ports[node]), timeout=0.5) as connection:
