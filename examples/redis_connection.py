@@ -16,6 +16,8 @@ from redis_commands import COMMANDS as STORE_COMMANDS
 __all__ = ["BEFORE_AUTHENTICATION", "COMMANDS", "NOT_AUTHENTICATED", "Client", "Server", "run", "wrong_arity"]
 
 NAME_BYTES_MAX = 256
+#: A connection is closed after so many wrong passwords.
+WRONG_PASSWORDS_MAX = 5
 NOT_AUTHENTICATED = resp.error("NOAUTH Authentication required.")
 BEFORE_AUTHENTICATION = frozenset((b"AUTH", b"HELLO", b"QUIT"))
 _WRONG_PASSWORD = resp.error("WRONGPASS invalid username-password pair or user is disabled.")
@@ -43,6 +45,7 @@ class Client:
     name: bytes = b""
     library: dict[bytes, bytes] = field(default_factory=dict)
     quit: bool = False
+    wrong_passwords: int = 0
 
 
 Run = Callable[[Server, Client, Sequence[bytes]], bytes]
@@ -97,6 +100,8 @@ def _authenticate(server: Server, client: Client, user: bytes, password: bytes) 
         return resp.error("ERR AUTH <password> called without any password configured for the default user.")
     right = hmac.compare_digest(server.password, password)
     if user != b"default" or not right:
+        client.wrong_passwords += 1
+        client.quit = client.wrong_passwords >= WRONG_PASSWORDS_MAX
         return _WRONG_PASSWORD
     client.authenticated = True
     return None

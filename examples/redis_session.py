@@ -37,6 +37,9 @@ _QUEUED = resp.simple("QUEUED")
 _NOT_QUEUED = resp.error("ERR only commands of the store can stand between MULTI and EXEC")
 _ABORTED = resp.error("EXECABORT Transaction discarded because of previous errors.")
 _TOO_LARGE = resp.error(f"ERR this command is larger than an entry of the log may be ({ENTRY_BYTES_MAX} bytes)")
+_TRANSACTION_TOO_LARGE = resp.error(
+    f"ERR a transaction is one entry of the log: at most {QUEUED_MAX} commands and {ENTRY_BYTES_MAX} bytes"
+)
 _UNKNOWN = resp.error(
     "UNKNOWN the outcome is not known: the write may or may not have been applied, now or later; read before you retry"
 )
@@ -108,6 +111,7 @@ class RedisSession:
         self._under_way = 0
         self._writing = False  # what is under way are writes
         self._queued: list[list[bytes]] | None = None  # between MULTI and EXEC
+        self._queued_bytes = 0
         self._spoilt = False  # the transaction can't be executed
         self._closed = False
 
@@ -137,8 +141,8 @@ class RedisSession:
             self._finish()
             return
         self.go_on()
-        if len(self._slots) > PIPELINE_MAX:
-            self._connection.pause()
+        if self._waiting or len(self._slots) > PIPELINE_MAX:
+            self._connection.pause()  # what waits here is held in memory: what is not read yet waits at the client
 
     def drained(self) -> None:
         """The client reads again."""
@@ -188,9 +192,11 @@ class RedisSession:
 
     def _queue(self, arguments: list[bytes]) -> None:
         assert self._queued is not None
-        if len(self._queued) >= QUEUED_MAX:
+        self._queued_bytes += sum(map(len, arguments)) + 4 * len(arguments)
+        if len(self._queued) >= QUEUED_MAX or self._queued_bytes > ENTRY_BYTES_MAX:
             self._spoilt = True
-            self._slots.append(self._filled(resp.error(f"ERR a transaction holds at most {QUEUED_MAX} commands")))
+            self._queued.clear()  # nothing of it will be used
+            self._slots.append(self._filled(_TRANSACTION_TOO_LARGE))
         else:
             self._queued.append(arguments)
             self._slots.append(self._filled(_QUEUED))
@@ -208,7 +214,7 @@ class RedisSession:
         elif self._queued is not None:
             self._slots.append(self._filled(resp.error("ERR MULTI calls can not be nested")))
         else:
-            self._queued, self._spoilt = [], False
+            self._queued, self._queued_bytes, self._spoilt = [], 0, False
             self._slots.append(self._filled(resp.OK))
 
     def _discard(self, arguments: list[bytes]) -> None:
@@ -256,7 +262,7 @@ class RedisSession:
         self._send_answers()
         if self.client.quit and not self._slots:
             self._connection.close()
-        elif len(self._slots) <= PIPELINE_MAX // 2 and not self.client.quit:
+        elif not self._waiting and len(self._slots) <= PIPELINE_MAX // 2 and not self.client.quit:
             self._connection.resume()
 
     def _send_answers(self) -> None:
