@@ -254,12 +254,17 @@ def _printable(byte: int) -> str:
     return chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}"
 
 
-# Unquoted bytes, then at most one quoted part, which has to be the end of the argument, then the space behind it.
-# Everything is possessive: a byte is looked at once, and a quote that is never closed can't be read any other way.
+# An argument is unquoted bytes, then at most one quoted part, which has to be its end. The alternatives within a quoted
+# part exclude each other, so a byte is looked at once, and a quote that is never closed can't be read any other way.
+# (No possessive quantifiers: those of Python 3.11.0 to 3.11.3 lose what is captured within them.)
 _SPACE = b" \t\n\v\f\r"
-_INLINE_ARGUMENT = re.compile(
-    rb"""([^ \n\r\t"']*+)(?:"((?:[^"\\]++|\\.)*+)"|'((?:[^'\\]++|\\'?+)*+)')?+(?:[ \t\n\v\f\r]++|\Z)""", re.DOTALL
-)
+_BOUNDARIES = (b"", *(bytes((byte,)) for byte in _SPACE))
+_SPACES = re.compile(rb"[ \t\n\v\f\r]*")
+_UNQUOTED = re.compile(rb"""[^ \n\r\t"']*""")
+_QUOTED = {
+    b'"': re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL),
+    b"'": re.compile(rb"'((?:[^'\\]|\\'|\\(?!'))*)'", re.DOTALL),
+}
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
 
@@ -270,21 +275,32 @@ def split_inline(line: bytes) -> list[bytes] | None:
     "..." knows \\n \\r \\t \\b \\a \\xHH and takes any other byte behind a backslash as itself, '...' knows only \\'.
     A closing quote has to be followed by space.
     """
-    line = line.lstrip(_SPACE)
     arguments: list[bytes] = []
-    position = 0
+    position = _skip(_SPACES, line, 0)
     while position < len(line):
-        found = _INLINE_ARGUMENT.match(line, position)
-        if found is None:
-            return None
-        plain, double, single = found.groups()
-        if double is not None:
-            plain += _ESCAPE.sub(_unescape, double)
-        elif single is not None:
-            plain += single.replace(b"\\'", b"'")
-        arguments.append(plain)
-        position = found.end()
+        begin, position = position, _skip(_UNQUOTED, line, position)
+        argument = line[begin:position]
+        quote = line[position : position + 1]
+        if quote in _QUOTED:
+            quoted = _QUOTED[quote].match(line, position)
+            if quoted is None or line[quoted.end() : quoted.end() + 1] not in _BOUNDARIES:
+                return None
+            argument += _unquote(quote, quoted.group(1))
+            position = quoted.end()
+        arguments.append(argument)
+        position = _skip(_SPACES, line, position)
     return arguments
+
+
+def _skip(pattern: re.Pattern[bytes], line: bytes, position: int) -> int:
+    """The position behind what the pattern, which also matches nothing, finds there."""
+    found = pattern.match(line, position)
+    assert found is not None
+    return found.end()
+
+
+def _unquote(quote: bytes, content: bytes) -> bytes:
+    return _ESCAPE.sub(_unescape, content) if quote == b'"' else content.replace(b"\\'", b"'")
 
 
 def _unescape(found: re.Match[bytes]) -> bytes:

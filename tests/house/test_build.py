@@ -44,7 +44,8 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(path, tree)
     shutil.copytree(ROOT / "distkit", tree / "distkit", ignore=shutil.ignore_patterns("__pycache__"))
     with tarfile.open(build("sdist", tree, folder)) as archive:
-        archive.extractall(folder / "unpacked", filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # 3.11.4 and later have it
+        archive.extractall(folder / "unpacked")
     (unpacked,) = (folder / "unpacked").iterdir()
     return unpacked
 
