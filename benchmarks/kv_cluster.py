@@ -3,10 +3,13 @@
     python benchmarks/kv_cluster.py                                 # distkit alone
     python benchmarks/kv_cluster.py --peers etcd,zookeeper          # interleaved with them: the README's table
     python benchmarks/kv_cluster.py --tls --json
+    python benchmarks/kv_cluster.py --large                         # instead: snapshots of 2 million keys under load
 
 All systems run at once and take turns with short loads, several rounds of them, so that a figure and its ratio come
 from the same minutes; each is the median over the rounds. Values are 256 bytes, every put is on a majority of disks
-(fdatasync) before it is answered, one reply per command, after apply. `put_cpu` is that of all three servers together.
+(fdatasync) before it is answered, one reply per command, after apply. `put_cpu` is that of all three servers together;
+`fail_over` and `fail_stop` are from SIGKILL and SIGSTOP of the leader to the next acknowledged put; `elections` is how
+far the term rose under all loads, where nobody failed: it should be 0.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import signal
 import statistics
 import sys
 import time
@@ -21,10 +25,13 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from kv_large import measure_large
 from peers import KV_PEERS, Failed, PeerMissing, load_records, median_record, open_cluster, record_of
+from peers.cluster import Cluster
 
 GET_CLIENTS = 64
 WARM_UP = 3.0
+Clusters = dict[str, tuple[Cluster, dict[str, Any]]]
 Figures = dict[tuple[str, str, int], list[dict[str, Any]]]  # (name, system, clients) -> a record a round
 
 
@@ -34,29 +41,11 @@ def main() -> int:
     systems = ["distkit", *(["distkit-tls"] if options.tls else []), *options.peers]
     figures: Figures = defaultdict(list)
     try:
-        for system in systems:
-            _keep(figures, [_cold_start(system, options)])
-        with contextlib.ExitStack() as stack:
-            clusters = {
-                system: stack.enter_context(open_cluster(system, directory=options.directory)) for system in systems
-            }
-            for cluster, params in clusters.values():
-                cluster.cold_start()
-                time.sleep(1.0)
-                _keep(figures, [record_of("rss_idle", statistics.mean(cluster.resident()) / 2**20, "MiB", params)])
-                cluster.load("fill", 16, 1.0)
-                cluster.load("put", GET_CLIENTS, WARM_UP)
-            for _ in range(options.rounds):
-                for clients in options.clients:
-                    for cluster, params in clusters.values():
-                        _keep(figures, load_records(cluster, "put", clients, options.seconds, params))
-                for cluster, params in clusters.values():
-                    if cluster.reads is not None:
-                        reads = params | {"reads": cluster.reads}
-                        _keep(figures, load_records(cluster, "get", GET_CLIENTS, options.seconds, reads))
-            for cluster, params in clusters.values():
-                took = [cluster.fail_over() for _ in range(options.tries)]
-                _keep(figures, [median_record("fail_over", took, params)])
+        if options.large:
+            _keep(figures, measure_large(options.keys, directory=options.directory))
+            systems = ["distkit"]
+        else:
+            _measure(systems, options, figures)
     except (PeerMissing, Failed) as problem:
         print(problem, file=sys.stderr)
         return 1
@@ -66,6 +55,41 @@ def main() -> int:
     else:
         _print_table(figures, systems)
     return 0
+
+
+def _measure(systems: list[str], options: argparse.Namespace, figures: Figures) -> None:
+    for system in systems:
+        _keep(figures, [_cold_start(system, options)])
+    with contextlib.ExitStack() as stack:
+        clusters = {
+            system: stack.enter_context(open_cluster(system, directory=options.directory)) for system in systems
+        }
+        for cluster, params in clusters.values():
+            cluster.cold_start()
+            time.sleep(1.0)
+            _keep(figures, [record_of("rss_idle", statistics.mean(cluster.resident()) / 2**20, "MiB", params)])
+            cluster.load("fill", 16, 1.0)
+            cluster.load("put", GET_CLIENTS, WARM_UP)
+        terms = {system: cluster.term() for system, (cluster, _params) in clusters.items()}
+        for _ in range(options.rounds):
+            _take_turns(clusters, options, figures)
+        for system, (cluster, params) in clusters.items():
+            before, after = terms[system], cluster.term()
+            if before is not None and after is not None:
+                _keep(figures, [record_of("elections", after - before, "1", params)])
+            for name, sign in (("fail_over", signal.SIGKILL), ("fail_stop", signal.SIGSTOP)):
+                took = [cluster.fail_over(sign) for _ in range(options.tries)]
+                _keep(figures, [median_record(name, took, params)])
+
+
+def _take_turns(clusters: Clusters, options: argparse.Namespace, figures: Figures) -> None:
+    for clients in options.clients:
+        for cluster, params in clusters.values():
+            _keep(figures, load_records(cluster, "put", clients, options.seconds, params))
+    for cluster, params in clusters.values():
+        if cluster.reads is not None:
+            reads = params | {"reads": cluster.reads}
+            _keep(figures, load_records(cluster, "get", GET_CLIENTS, options.seconds, reads))
 
 
 def _cold_start(system: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -129,6 +153,10 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each system at each load (default 3)")
     parser.add_argument("--tries", type=int, default=3, help="cold starts and fail-overs (default 3)")
     parser.add_argument("--tls", action="store_true", help="distkit with mutual TLS, too")
+    parser.add_argument(
+        "--large", action="store_true", help="measure snapshots of a large state instead, distkit alone"
+    )
+    parser.add_argument("--keys", type=int, default=2_000_000, help="with --large: how many (default 2000000)")
     parser.add_argument("--directory", type=Path, help="where the servers' data goes (default: beside the peers)")
     parser.add_argument("--json", action="store_true", help='lines of {"name", "value", "unit", "params"}')
     return parser.parse_args()

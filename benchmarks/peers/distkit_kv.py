@@ -56,6 +56,9 @@ class Distkit(GoCluster):
         leaders.discard(0)
         return leaders.pop() if len(leaders) == 1 else None
 
+    def term(self) -> int | None:
+        return max(int(self.info(node).get("term", 0)) for node in NODES)
+
     def info(self, node: int) -> dict[str, str]:
         """What INFO says, {} while the node does not answer."""
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from .cluster import NODES, GoCluster, numbered
 from .machine import Process, free_ports
@@ -52,13 +53,21 @@ class Etcd(GoCluster):
         return Process(argv, self.directory / f"n{node}.log")
 
     def leader(self) -> int | None:
-        for node in NODES:
-            url = f"http://127.0.0.1:{self.ports[node]}/v3/maintenance/status"
-            try:
-                with urllib.request.urlopen(urllib.request.Request(url, data=b"{}"), timeout=2) as answer:
-                    status = json.load(answer)
-            except OSError:
-                continue
-            if status.get("leader") == status["header"]["member_id"]:
-                return node
-        return None
+        return next((node for node in NODES if self._leads(self._status(node))), None)
+
+    def term(self) -> int | None:
+        terms = [int(status["raftTerm"]) for node in NODES if (status := self._status(node))]
+        return max(terms, default=None)
+
+    def _leads(self, status: dict[str, Any]) -> bool:
+        return bool(status) and status.get("leader") == status["header"]["member_id"]
+
+    def _status(self, node: int) -> dict[str, Any]:
+        """What the node says of itself, {} when it does not answer."""
+        url = f"http://127.0.0.1:{self.ports[node]}/v3/maintenance/status"
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, data=b"{}"), timeout=2) as answer:
+                status: dict[str, Any] = json.load(answer)
+        except OSError:
+            return {}
+        return status

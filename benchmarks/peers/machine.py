@@ -75,6 +75,10 @@ class Process:
             raise Failed(f"{self._popen.args!r} said nothing: {self.tail()}")
         return line.decode().strip()
 
+    def send(self, sign: signal.Signals) -> None:
+        """Signal the child; nothing is waited for."""
+        os.killpg(self.pid, sign)
+
     def kill(self) -> None:
         """SIGKILL, as a crash would end it; reap it and close its pipes."""
         if self._popen.poll() is None:

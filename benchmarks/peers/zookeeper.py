@@ -74,6 +74,16 @@ class ZooKeeper(GoCluster):
     def leader(self) -> int | None:
         return next((node for node in NODES if "Mode: leader" in self._ask(node, "srvr")), None)
 
+    def term(self) -> int | None:
+        """The epoch: the upper half of a transaction's number."""
+        epochs = [
+            int(line.split()[1], 16) >> 32
+            for node in NODES
+            for line in self._ask(node, "srvr").splitlines()
+            if line.startswith("Zxid:")
+        ]
+        return max(epochs, default=None)
+
     def _ask(self, node: int, word: str) -> str:
         answer = b""
         with (
