@@ -54,6 +54,9 @@ def sealed(kind: int, group: int, pieces: list[bytes]) -> list[bytes]:
     size = sum(map(len, pieces))
     if size > FRAME_BYTES_MAX or not 0 <= group < 1 << 32:
         raise LocalError(f"a frame of group {group} with {size} bytes; at most {FRAME_BYTES_MAX} are allowed")
+    if size < _BY_REFERENCE_BYTES:
+        covered = _COVERED.pack(size, FRAME_MAGIC, kind, group) + b"".join(pieces)
+        return [_CRC.pack(crc32c(covered)) + covered]
     pieces.insert(0, _COVERED.pack(size, FRAME_MAGIC, kind, group))
     buffers = joined(pieces, size + _COVERED.size)
     crc = 0
@@ -70,10 +73,11 @@ class FrameDecoder:
     copied a bounded number of times, however the stream was split. PeerError ends the stream for good.
     """
 
-    __slots__ = ("_data", "_end_error", "_frame_bytes_max", "_head", "_registry", "_start", "_wanted")
+    __slots__ = ("_data", "_end_error", "_frame_bytes_max", "_head", "_kinds", "_registry", "_start", "_wanted")
 
     def __init__(self, registry: Registry, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
         self._registry = registry
+        self._kinds = registry.kinds
         self._frame_bytes_max = frame_bytes_max
         self._data = b""  # frames from `_start` on that were not handed out yet
         self._start = 0
@@ -107,7 +111,7 @@ class FrameDecoder:
                 data, begin = self._data, self._start
                 crc, size, magic, kind, group = _HEADER.unpack_from(data, begin)
                 self._wanted = FRAME_HEADER_BYTES + size
-                if magic != FRAME_MAGIC or size > self._frame_bytes_max or kind not in self._registry:
+                if magic != FRAME_MAGIC or size > self._frame_bytes_max or kind not in self._kinds:
                     raise PeerError(_complaint(size, magic, kind, self._frame_bytes_max))
                 if available < self._wanted:
                     break

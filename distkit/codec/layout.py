@@ -57,7 +57,7 @@ class _Step(Protocol):
 class Layout:
     """How one record type stands on the wire. Bad bytes raise PeerError, struct.error or UnicodeDecodeError."""
 
-    __slots__ = ("_steps", "record")
+    __slots__ = ("_fixed", "_steps", "record")
 
     def __init__(self, record: type[Any], line: str, parts: Mapping[str, Layout]) -> None:
         fields = [_field(word) for word in line.split()]
@@ -68,6 +68,8 @@ class Layout:
             raise LocalError(f"layout of {record.__name__}: a block takes the rest of the body, so it must stand last")
         self.record = record
         self._steps = _steps(fields, parts)
+        only = self._steps[0] if len(self._steps) == 1 else None
+        self._fixed = only if isinstance(only, _FixedStep) else None  # most messages: one struct call, no loop
 
     def put(self, record: Any, pieces: list[bytes]) -> None:
         """Append the bytes of `record`; contents are passed by reference."""
@@ -76,6 +78,8 @@ class Layout:
 
     def take(self, body: bytes, at: int) -> tuple[Any, int]:
         """The record at position `at`, and the position behind it."""
+        if self._fixed is not None:
+            return self.record(*self._fixed.values(body, at)), at + self._fixed.size
         values: list[Any] = []
         for step in self._steps:
             at = step.take(body, at, values)
@@ -107,11 +111,12 @@ def _steps(fields: list[tuple[str, str]], parts: Mapping[str, Layout]) -> tuple[
 class _FixedStep:
     """Neighbouring fields of fixed width: one struct call for all of them."""
 
-    __slots__ = ("_bools", "_get", "_struct")
+    __slots__ = ("_bools", "_get", "_struct", "size")
 
     def __init__(self, fields: list[tuple[str, str]]) -> None:
         names = [name for name, _ in fields]
         self._struct = struct.Struct("<" + "".join(_FIXED[kind] for _, kind in fields))
+        self.size = self._struct.size
         get = attrgetter(*names)
         self._get: Callable[[Any], tuple[Any, ...]] = get if len(names) > 1 else lambda record: (get(record),)
         widths = [struct.calcsize("<" + _FIXED[kind]) for _, kind in fields]
@@ -121,11 +126,16 @@ class _FixedStep:
         pieces.append(self._struct.pack(*self._get(record)))
 
     def take(self, body: bytes, at: int, values: list[Any]) -> int:
-        values += self._struct.unpack_from(body, at)
+        values += self.values(body, at)
+        return at + self.size
+
+    def values(self, body: bytes, at: int) -> tuple[Any, ...]:
+        """The fields at position `at`."""
+        values = self._struct.unpack_from(body, at)
         for offset in self._bools:
             if body[at + offset] > 1:
                 raise PeerError(f"a boolean is {body[at + offset]}, not 0 or 1")
-        return at + self._struct.size
+        return values
 
 
 class _ValueStep:

@@ -33,6 +33,11 @@ class Registry:
             self._by_kind[kind] = layout
             self._by_type[record] = (kind, layout)
 
+    @property
+    def kinds(self) -> frozenset[int]:
+        """All kinds that can be decoded."""
+        return frozenset(self._by_kind)
+
     def __contains__(self, item: object) -> bool:
         """Whether a kind (int) or a record type is known."""
         return item in self._by_kind or item in self._by_type

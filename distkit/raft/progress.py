@@ -10,6 +10,8 @@ from __future__ import annotations
 import enum
 from collections import deque
 
+from distkit.raft.options import RaftOptions
+
 
 class ProgressState(enum.IntEnum):
     """Of one peer, as the leader sees it."""
@@ -53,9 +55,9 @@ class Progress:
         self.read_position = 0  #: newest read position it has confirmed
         self.credit = 1  #: bytes it is ready to hold; 0: its disk is full or it lags too far
 
-    def full(self, messages_max: int, bytes_max: int) -> bool:
+    def full(self, options: RaftOptions) -> bool:
         """Whether the window allows no further append. The byte limit is soft: one message may cross it."""
-        return len(self.inflight) >= messages_max or self.inflight_bytes >= bytes_max
+        return len(self.inflight) >= options.inflight_messages_max or self.inflight_bytes >= options.inflight_bytes_max
 
     def sent(self, last: int, size: int) -> None:
         """An append up to `last` left in Replicate."""

@@ -186,17 +186,14 @@ def _rejected(s: State, progress: Progress, message: AppendEntriesReply) -> None
     progress.probe(min(rejected, agreed + 1))
 
 
-def _full(s: State, progress: Progress) -> bool:
-    return progress.full(s.options.inflight_messages_max, s.options.inflight_bytes_max)
-
-
 def _append(s: State, progress: Progress, empty: bool) -> bool:
     """Send one append or a snapshot; whether more may follow at once."""
     window = s.window
-    probing = progress.state is ProgressState.PROBE
-    if progress.state is ProgressState.SNAPSHOT or (probing and progress.probe_sent):
+    state = progress.state
+    probing = state is ProgressState.PROBE
+    if state is ProgressState.SNAPSHOT or (probing and progress.probe_sent):
         return False
-    if not probing and not empty and (progress.next > window.last or _full(s, progress)):
+    if not probing and not empty and (progress.next > window.last or progress.full(s.options)):
         return False
     previous = progress.next - 1
     previous_term = window.term(previous)
