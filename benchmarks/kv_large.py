@@ -14,8 +14,8 @@ from peers import Failed, open_cluster, record_of
 from peers.cluster import NODES, Load
 from peers.distkit_kv import Distkit
 
-KEYS_A_COMMAND = 100
-COMMANDS_A_PACKET = 8
+KEYS_A_COMMAND = 20
+COMMANDS_A_PACKET = 32
 LOAD_CLIENTS = 16
 LOAD_KEYS = 1000  # what the load writes, among the millions
 LOAD_SECONDS = 30.0  # in which the follower comes back
@@ -26,8 +26,8 @@ STEP = 0.1  # seconds between two looks
 def measure_large(keys: int, *, directory: Path | None = None) -> list[dict[str, Any]]:
     """Store `keys` keys of 256 bytes while a follower is down, then let it come back under load.
 
-    - `large_fill` (1/s): keys stored a second, 100 a command, 8 commands under way; snapshots are taken meanwhile, and
-      `large_fill_max` (ms) is the longest that one of these packets of 8 had to wait;
+    - `large_fill` (1/s): keys stored a second, 20 a command, 32 commands under way; snapshots are taken meanwhile, and
+      `large_fill_max` (ms) is the longest that one of these packets of 32 had to wait;
     - `large_snapshot` (MiB): the leader's newest snapshot; `large_rss` (MiB): its resident memory;
     - `large_install` (s): from starting the follower, whose part of the log is gone, until it has applied what was
       committed at its start: the snapshot is fetched and loaded, the rest comes from the log;
