@@ -202,6 +202,7 @@ class Connection:
         self._dirty = False
         if self.closed:
             return
+        was_crowded = self._crowded or self.crowded  # the handler has stopped, even if the kernel takes all of it now
         while self._tail is not None or self._take_outbox():
             assert self._tail is not None
             try:
@@ -222,11 +223,10 @@ class Connection:
             self.drop(f"{self.unsent} bytes of answers were not read")
             return
         self._update_interest()
-        if self.crowded:
-            self._crowded = True
-        elif self._crowded:
-            self._crowded = False
+        self._crowded = self.crowded
+        if was_crowded and not self._crowded:
             self.handler.drained()
+            self._hub.wake()  # for what it sends now, the turn that this write ended is too late
 
     def _take_outbox(self) -> bool:
         """Make the next packet out of everything that was queued; False if there is nothing."""

@@ -72,11 +72,12 @@ class Store(Protocol):
 class Slot:
     """The place of one answer among those of its client."""
 
-    __slots__ = ("answer", "arguments", "is_readable", "session")
+    __slots__ = ("answer", "arguments", "is_readable", "protocol", "session")
 
     def __init__(self, session: RedisSession, arguments: Sequence[bytes]) -> None:
         self.session = session
         self.arguments = arguments
+        self.protocol = session.client.protocol  # a HELLO that comes later changes no earlier answer
         self.answer: bytes | None = None
         self.is_readable = False
 
@@ -95,7 +96,7 @@ class Slot:
             self.is_readable = True
             self.session.go_on()
         else:
-            self.session.answered(self, _failure(reply))
+            self.session.answered(self, _REFUSED.get(reply.reason, _NO_LEADER))  # nothing was done, nothing is unknown
 
 
 class RedisSession:
@@ -273,7 +274,7 @@ class RedisSession:
         while slots and not connection.crowded and size < ANSWERS_BYTES:
             slot = slots[0]
             if slot.is_readable:
-                slot.answer = self.store.query(slot.arguments, self.client.protocol)
+                slot.answer = self.store.query(slot.arguments, slot.protocol)
                 self._under_way -= 1
             if slot.answer is None:
                 break
@@ -295,7 +296,7 @@ class RedisSession:
         if command is _TRANSACTION:
             entry = slot.arguments[0]
         else:
-            entry = encode_command(slot.arguments, self.client.protocol)
+            entry = encode_command(slot.arguments, slot.protocol)
         if len(entry) > ENTRY_BYTES_MAX:
             slot.answer = _TOO_LARGE
             return
