@@ -356,10 +356,14 @@ class Hub:
         try:
             family, kind, protocol, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             listener = socket.socket(family, kind, protocol)
+        except OSError as error:
+            raise LocalError(f"clients can't be served on {address}: {error.strerror or error}") from error
+        try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(target)
             listener.listen(1024)
         except OSError as error:
+            listener.close()
             raise LocalError(f"clients can't be served on {address}: {error.strerror or error}") from error
         listener.setblocking(False)
         self._listener = listener
