@@ -107,6 +107,8 @@ class Corridor:
 
     def _guard(self, take: Callable[[], None]) -> None:
         """Take an input and have a turn. The worker's callbacks belong to no task, so an exception must not leave."""
+        if self.failure is not None:
+            return
         try:
             take()
             self.turn()
@@ -158,20 +160,26 @@ class Corridor:
             return
         self._turning = True
         try:
-            for _ in range(2):
-                self._again = False
-                output = self.core.flush(self.clock.now())
-                if output is not None:
-                    self._hand_out(output)
-                if not self._again:
-                    break
+            self._flush_core()
+            self._transport.flush()
+            self.after_turn()
+            self._submit()
+        except BaseException as error:
+            self.fail(error)  # a write of this turn may be lost with it: nothing more may be acknowledged
+            raise
         finally:
             self._turning = False
-        self._transport.flush()
-        self.after_turn()
-        self._submit()
         if self._again or self.core.deadline() < self._sleeping_until:
             self._wake.set()
+
+    def _flush_core(self) -> None:
+        for _ in range(2):
+            self._again = False
+            output = self.core.flush(self.clock.now())
+            if output is not None:
+                self._hand_out(output)
+            if not self._again:
+                break
 
     def _hand_out(self, output: ReplicaOutput) -> None:
         for node, message in output.sends:

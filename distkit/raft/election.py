@@ -36,7 +36,7 @@ def on_request_vote(s: State, now: float, source: int, message: RequestVote) -> 
     """
     free = s.vote == source or (s.vote == 0 and s.leader == 0) or (message.pre and message.term > s.term)
     up_to_date = (message.last_term, message.last_index) >= (s.window.last_term, s.window.last)
-    if message.term < s.term or not free or not up_to_date or s.restoring:
+    if message.term < s.term or not free or not up_to_date:
         reply = RequestVoteReply(s.term, s.incarnation, message.pre, False)
     else:
         reply = RequestVoteReply(message.term, s.incarnation, message.pre, True)

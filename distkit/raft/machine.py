@@ -278,8 +278,8 @@ class Raft:
         if s.role is RoleName.LEADER:
             proposals.seal(s)
             if s.reads_waiting or s.reads_round:
-                reads.start_round(s, now)
                 reads.confirm(s)
+                reads.start_round(s, now)
             replication.replicate(s)
         elif s.reads_waiting:
             reads.start_round(s, now)

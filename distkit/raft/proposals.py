@@ -117,7 +117,8 @@ def _refusal(s: State, size: int, term: int | None) -> Reason:
         return Reason.FULL
     options = s.options
     held = s.unapplied_bytes + s.unsealed_bytes
-    if held and held + size > options.unapplied_bytes_max:
+    # Half of the log at most: should another leader replace this tail, there must be room for what replaces it.
+    if held and held + size > min(options.unapplied_bytes_max, options.log_bytes_max // 2):
         return Reason.BUSY
     if s.window.bytes + s.unsealed_bytes + size > options.log_bytes_max:
         return Reason.BUSY

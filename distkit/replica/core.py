@@ -75,10 +75,16 @@ class ReplicaCore:
             self._proposals.forwarded_here(now, next(self._tickets), source, message)
         elif kind is ProposeReply:
             self._proposals.answered(source, message)
-        elif kind is InstallSnapshot and message.term >= self.raft.term and self.raft.wants(message.snapshot):
+        elif kind is InstallSnapshot and self._must_fetch(source, message):
             self._snapshots.offered(source, message)
         else:
             self.raft.receive(now, source, message)
+
+    def _must_fetch(self, source: int, message: InstallSnapshot) -> bool:
+        """A member leads, as far as one can tell, and offers what this log lacks. The machine judges the rest."""
+        raft = self.raft
+        is_member = source != raft.node and raft.configuration.member(source) is not None
+        return is_member and message.term >= raft.term and raft.wants(message.snapshot)
 
     def connected(self, now: float, peer: int) -> None:
         """A connection to the peer was made: what is held may be forwarded to it."""

@@ -171,8 +171,8 @@ MUTANTS = (
     _mutant(
         "09 a transfer campaign is not judged by its log",
         "election",
-        "or not up_to_date or",
-        "or not (up_to_date or message.transfer) or",
+        "or not up_to_date:",
+        "or not (up_to_date or message.transfer):",
         "test_bugs_votes.test_bug_09_a_refused_candidate_leaves_no_vote_behind",
         last_index=1,
         last_term=2,
@@ -181,8 +181,8 @@ MUTANTS = (
     _mutant(
         "09 a repeated request is granted unseen",
         "election",
-        "or not up_to_date or",
-        "or not (up_to_date or s.vote == source) or",
+        "or not up_to_date:",
+        "or not (up_to_date or s.vote == source):",
         "test_bugs_votes.test_bug_09_a_candidate_that_repeats_its_request_is_judged_by_its_log_again",
     ),
     _mutant(
@@ -195,7 +195,7 @@ MUTANTS = (
     _mutant(
         "09 a node votes while its snapshot is not durable",
         "election",
-        "not up_to_date or s.restoring:",
+        "not up_to_date:",
         "not (up_to_date or s.restoring):",
         "test_bugs_votes.test_bug_09_no_vote_is_given_while_a_snapshot_is_not_durable_and_loaded",
     ),
