@@ -207,14 +207,20 @@ def _command(server: Server, client: Client, arguments: Sequence[bytes]) -> byte
     return resp.error("ERR unknown subcommand: COMMAND, COMMAND COUNT, COMMAND DOCS and COMMAND INFO are there")
 
 
+#: Positions of the first and the last key and the step between keys, where it is not one key behind the name.
+_KEYS = {
+    **dict.fromkeys((b"DBSIZE", b"FLUSHALL", b"FLUSHDB", b"KEYS", b"SCAN"), (0, 0, 0)),
+    **dict.fromkeys((b"DEL", b"EXISTS", b"MGET", b"UNLINK"), (1, -1, 1)),
+    b"MSET": (1, -1, 2),
+}
+
+
 def _command_row(name: bytes, protocol: int) -> bytes:
     command = STORE_COMMANDS.get(name)
     if command is None:
         return resp.NULL[protocol]
     flags = resp.array([resp.simple("write" if command.is_write else "readonly")])
-    with_key = command.arity not in (1, -1)
-    first, last, step = (1, -1 if command.arity < 0 else 1, 1) if with_key else (0, 0, 0)
-    numbers = [resp.integer(number) for number in (first, last, step)]
+    numbers = [resp.integer(number) for number in _KEYS.get(name, (1, 1, 1))]
     return resp.array([resp.bulk(name.lower()), resp.integer(command.arity), flags, *numbers])
 
 
