@@ -107,10 +107,10 @@ def _keep(figures: Figures, records: list[dict[str, Any]]) -> None:
 
 
 def _middle(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """The record with the median value, with the extremes beside it."""
-    values = sorted(record["value"] for record in records)
-    middle = min(records, key=lambda record: abs(record["value"] - statistics.median(values)))
-    return middle | {"params": middle["params"] | {"min": values[0], "max": values[-1], "rounds": len(values)}}
+    """The median over the rounds, with the extremes beside it; other params are those of the last round."""
+    values = [record["value"] for record in records]
+    params = records[-1]["params"] | {"min": min(values), "max": max(values), "rounds": len(values)}
+    return records[-1] | {"value": float(f"{statistics.median(values):.4g}"), "params": params}
 
 
 def _print_table(figures: Figures, systems: list[str]) -> None:
