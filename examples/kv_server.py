@@ -149,10 +149,10 @@ async def serve(arguments: argparse.Namespace) -> None:
                 service.greet, turn_ended=service.turn_ended, limits=limits, tls=tls, wake_on_send=False
             )
             replica.after_turn = lambda: hub.write_answers(time.monotonic())
-            address = hub.bind(arguments.clients)
             async with trio.open_nursery() as tasks:
                 if arguments.http:
                     await tasks.start(serve_http, replica, arguments.http)
+                address = hub.bind(arguments.clients)
                 tasks.start_soon(hub.serve)
                 tasks.start_soon(service.expire_keys)
                 gc.set_threshold(50_000, 20, 100)  # a turn makes thousands of records that die young
