@@ -20,7 +20,7 @@ from functools import partial
 import h11
 
 import distkit
-from distkit.blocking import BlockingReplica
+from distkit.blocking import BlockingReplica, open_replica
 
 #: Seconds a request may take; an addition that has no answer by then may still be applied.
 DEADLINE = 5.0
@@ -53,10 +53,8 @@ async def answer(replica: BlockingReplica[Counter], request: h11.Request) -> tup
                 return 200, b"%d\n" % value
             if request.method == b"POST" and len(words) == 2 and words[0] == "add" and words[1].isdecimal():
                 return 200, await asyncio.wrap_future(replica.submit(words[1].encode())) + b"\n"
-    except distkit.OutcomeUnknown as error:
-        return 504, f"{error}\n".encode()
-    except TimeoutError:
-        return 504, b"no answer in time: an addition may still be applied\n"
+    except (distkit.OutcomeUnknown, TimeoutError):
+        return 504, b"no answer in time: an addition may have been applied, or may still be\n"
     except distkit.DistkitError as error:
         return 503, f"not done: {error}\n".encode()
     return 404, b"there are POST /add/N and GET /value\n"
@@ -108,12 +106,10 @@ def main() -> int:
     parser.add_argument("--data", required=True, metavar="DIR", help="its directory")
     parser.add_argument("--http", required=True, metavar="HOST:PORT", help="where to serve HTTP")
     parser.add_argument("--member", type=member, action="append", required=True, metavar="NODE=HOST:PORT")
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     try:
-        with distkit.blocking.open_replica(
-            Counter(), node=arguments.node, members=dict(arguments.member), data=arguments.data
-        ) as replica:
-            asyncio.run(serve(replica, arguments.http))
+        with open_replica(Counter(), node=given.node, members=dict(given.member), data=given.data) as replica:
+            asyncio.run(serve(replica, given.http))
     except distkit.DistkitError as error:
         print(error, file=sys.stderr)
         return 1

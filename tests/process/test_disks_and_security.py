@@ -9,8 +9,11 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+import redis
 import trustme
-from servers import PATIENCE, ROOT, Client, free_ports, running, until
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from servers import PATIENCE, ROOT, Client, Servers, free_ports, running, until
 
 pytestmark = pytest.mark.process
 
@@ -73,6 +76,39 @@ def test_servers_with_certificates_form_a_cluster(tmp_path: Path) -> None:
     (tmp_path / "nodes.pem").chmod(0o600)
     files = (f"--tls-cert={tmp_path / 'nodes.pem'}", f"--tls-key={tmp_path / 'nodes.pem'}")
     secure_and_use(tmp_path, (*files, f"--tls-ca={tmp_path / 'ca.pem'}"))
+
+
+def test_clients_come_with_tls_and_a_password_or_not_at_all(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "clients.pem"))
+    (tmp_path / "password").write_text("secret\n")
+    for name in ("clients.pem", "password"):
+        (tmp_path / name).chmod(0o600)
+    servers = Servers(tmp_path, count=1)
+    port, file = servers.clients[1], str(tmp_path / "clients.pem")
+    servers.options = (
+        f"--clients-tls-cert={file}",
+        f"--clients-tls-key={file}",
+        f"--password-file={tmp_path / 'password'}",
+    )
+    tls = {"ssl": True, "ssl_ca_certs": str(tmp_path / "ca.pem"), "retry": Retry(NoBackoff(), 0)}
+    servers.start(1)
+    try:
+        until(lambda: "serves clients" in servers.said(1), "the server to serve")
+        with redis.Redis("localhost", port, password="secret", protocol=3, **tls) as client:
+            assert client.set("large", b"v" * 900_000) is True
+            assert client.get("large") == b"v" * 900_000
+        for password in (None, "guess"):
+            client = redis.Redis("localhost", port, password=password, **tls)
+            with client, pytest.raises(redis.AuthenticationError):
+                client.get("large")
+        with Client(port) as client, pytest.raises((EOFError, OSError)):
+            client.ask("PING")
+        assert servers.stop(1) == 0
+    finally:
+        servers.processes[1].kill()
+        servers.processes[1].wait(PATIENCE)
 
 
 @pytest.mark.parametrize(

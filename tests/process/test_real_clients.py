@@ -142,6 +142,31 @@ def test_a_value_that_is_too_large_is_refused_and_nothing_breaks(port: int) -> N
         assert client.ask("STRLEN", "big") == 1_000_000
 
 
+def test_large_answers_of_one_packet_of_questions_all_arrive(port: int) -> None:
+    """More than the server lets wait for a client at a time, and more than one write takes."""
+    with Client(port) as client:
+        assert client.ask("SET", "large", b"v" * 300_000) == "OK"
+        client.socket.sendall(b"GET large\r\n" * 50)
+        for _ in range(50):
+            assert client.answer() == b"v" * 300_000
+
+
+def test_clients_that_never_finish_a_command_hinder_nobody(servers: Servers) -> None:
+    node = servers.leader()
+    before = resident(servers, node)
+    halves = [Client(servers.clients[node]) for _ in range(200)]
+    try:
+        for half in halves:
+            half.socket.sendall(b"*3\r\n$3\r\nSET\r\n$4\r\nhalf\r\n$1000000\r\n" + b"v" * 1000)
+        with Client(servers.clients[node]) as client:
+            assert client.ask("SET", "whole", "x") == "OK"
+            assert client.ask("EXISTS", "half") == 0
+        assert resident(servers, node) < before + (64 << 20)
+    finally:
+        for half in halves:
+            half.close()
+
+
 def test_a_client_that_never_reads_costs_no_memory_and_nobody_else_time(servers: Servers) -> None:
     node = servers.leader()
     with Client(servers.clients[node]) as writer:

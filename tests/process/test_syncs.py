@@ -116,7 +116,7 @@ def test_a_follower_acknowledges_entries_after_the_sync(program, tmp_path: Path)
 
 
 def messages(path: Path) -> Iterator[tuple[str, object]]:
-    """The same events with the messages of peers; a descriptor that carries anything else, like wake-ups, is left out."""
+    """The same events with the messages of peers; what carries anything else, like wake-ups, is left out."""
     kinds = registry(MESSAGES)
     streams: dict[tuple[str, int], FrameDecoder | None] = {}
     for event, descriptor, data in events(path):
