@@ -253,8 +253,19 @@ def test_unapplied_bytes_are_bounded_but_the_first_proposal_always_fits(raft):
 
 def test_the_log_in_memory_is_bounded(raft):
     lone = leader(raft, log_bytes_max=3000)
-    outcomes = [lone.outcome(lone.propose(1, b"x" * 1000)) for _ in range(4)]
+    outcomes = []
+    for _ in range(4):
+        outcomes.append(lone.outcome(lone.propose(1, b"x" * 1000)))
+        lone.run(1)
+        for letter in lone.take(AppendEntries):
+            lone.receive_only(letter.target, accept(letter))
     assert outcomes == [None, None, Outcome.REFUSED, Outcome.REFUSED]
+
+
+def test_what_is_not_applied_takes_at_most_half_of_the_log(raft):
+    lone = leader(raft, log_bytes_max=5000)
+    outcomes = [lone.outcome(lone.propose(1, b"x" * 1000)) for _ in range(3)]
+    assert outcomes == [None, None, Outcome.REFUSED]
 
 
 def test_tickets_are_bounded(raft):
