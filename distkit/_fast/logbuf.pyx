@@ -94,8 +94,9 @@ cdef class Window:
         self.base_time_us = block_time_us(self.head(i))
         if base_index == <int64_t>block_last(self.head(i)):
             i += 1
+        for block in self.blocks[:i]:
+            self.bytes -= PyBytes_GET_SIZE(block)
         del self.blocks[:i]
-        self.bytes = self.total()
 
     def reset(self, object index, object term, object time_us=0):
         cdef int64_t base_index = bounded("index", index, 0, INDEX_MAX)

@@ -112,8 +112,9 @@ class Window:
         self._base_index = index
         self._base_term = _term(block)
         self._base_time_us = block_info(block)[3]
-        del self._blocks[: position + (index == _last(block))]
-        self._bytes = sum(len(block) for block in self._blocks)
+        gone = position + (index == _last(block))
+        self._bytes -= sum(len(block) for block in self._blocks[:gone])
+        del self._blocks[:gone]
 
     def reset(self, index: int, term: int, time_us: int = 0) -> None:
         """Drop everything: the window follows a snapshot at (index, term), written at `time_us`.
