@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import socket
@@ -417,6 +418,16 @@ def test_tls_carries_small_and_large_answers() -> None:
         assert await receive(stream, 5_000_000) == b"x" * 5_000_000
         await until(lambda: service.handlers[0].connection.unsent == 0)
         await stream.aclose()
+        await until(lambda: service.handlers[0].ends)
+
+    run(Service(tls=server_tls()), talk)
+
+
+def test_a_client_that_ends_tls_is_closed_though_its_socket_is_open() -> None:
+    async def talk(service: Service) -> None:
+        stream = await secure(service)
+        with contextlib.suppress(trio.BrokenResourceError):
+            await stream.unwrap()
         await until(lambda: service.handlers[0].ends)
 
     run(Service(tls=server_tls()), talk)

@@ -292,7 +292,7 @@ def test_a_connection_ends_after_many_requests(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(http, "REQUESTS_MAX", 3)
 
     async def test(service: Service) -> None:
-        answer = await service.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
+        answer = await service.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 4)
         assert answer.count(b"alive") == 3
 
     run(test)
