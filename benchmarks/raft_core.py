@@ -3,7 +3,9 @@
 No disk and no sockets, but the whole path otherwise: public doors only, each hop encodes its messages to bytes, checks
 the crc and decodes; three own logs; every committed entry is passed to an apply call on each of the three nodes.
 
-    python benchmarks/raft_core.py [--seconds 3] [--json]
+    python benchmarks/raft_core.py [--seconds 3] [--peers] [--json]
+
+With --peers etcd's Raft library runs the same in the same minute, and each of its cases is printed with the ratio.
 """
 
 from __future__ import annotations
@@ -17,10 +19,16 @@ import sys
 import time
 from collections.abc import Callable
 
+from peers import Failed, PeerMissing
+from peers import measure as measure_peer
+
 import distkit
 from distkit.codec import FrameDecoder, Registry
 from distkit.core import Configuration, Member, Outcome, Output, RoleName, Span
 from distkit.raft import MESSAGES, PARTS, Raft, RaftOptions, formation_records, recover
+
+#: Takes (name, value, unit, params).
+Show = Callable[[str, float, str, dict[str, object]], None]
 
 VOTERS = (1, 2, 3)
 ENTRY = b"x" * 256
@@ -146,6 +154,7 @@ def main() -> int:
     """Run the cases and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3.0, help="time for each case")
+    parser.add_argument("--peers", action="store_true", help="etcd's Raft library too (Go: benchmarks/README.md)")
     parser.add_argument("--json", action="store_true", help="JSON lines instead of a table")
     arguments = parser.parse_args()
     params = {
@@ -156,7 +165,8 @@ def main() -> int:
         "voters": len(VOTERS),
         "entry_bytes": len(ENTRY),
     }
-    show: Callable[[str, float, str, dict[str, object]], None] = show_json if arguments.json else show_row
+    rates: dict[int, float] = {}
+    show: Show = show_json if arguments.json else show_row
     for name, entries, calls in (
         ("one at a time", 1, 1),
         ("64 in one call", 64, 1),
@@ -167,7 +177,28 @@ def main() -> int:
         case = {**params, "case": name, "entries_a_call": entries, "calls_in_flight": calls}
         show("core_entries", rate, "entries/s", case)
         show("core_round_p50", round_p50 * 1e6, "us", case)
+        if calls == 1:
+            rates[entries] = rate
+    if arguments.peers:
+        try:
+            compare(rates, arguments.seconds, show)
+        except (PeerMissing, Failed) as problem:
+            print(problem, file=sys.stderr)
+            return 1
     return 0
+
+
+def compare(
+    rates: dict[int, float], seconds: float, show: Callable[[str, float, str, dict[str, object]], None]
+) -> None:
+    """Run etcd's Raft library. `rates` are ours, by entries a call; `core_ratio` is ours by its rate with encoding."""
+    for record in measure_peer("etcd-core", seconds=seconds, size=len(ENTRY)):
+        params = record["params"]
+        encoded = "encoded" if params["encode"] else "not encoded"
+        case = {**params, "case": f"etcd-core, {params['batch']} in one call, {encoded}"}
+        show(record["name"], record["value"], record["unit"], case)
+        if record["name"] == "core_entries" and params["encode"] and params["batch"] in rates:
+            show("core_ratio", rates[params["batch"]] / record["value"], "times", case)
 
 
 def show_json(name: str, value: float, unit: str, params: dict[str, object]) -> None:
@@ -177,8 +208,8 @@ def show_json(name: str, value: float, unit: str, params: dict[str, object]) -> 
 
 def show_row(name: str, value: float, unit: str, params: dict[str, object]) -> None:
     """One row for people."""
-    kernels = "compiled" if params["compiled"] else "pure"
-    print(f"{params['case']:38} {name:16} {value:14,.1f} {unit:10} {kernels}", flush=True)
+    kernels = "" if "compiled" not in params else "compiled" if params["compiled"] else "pure"
+    print(f"{params['case']:40} {name:16} {value:14,.2f} {unit:10} {kernels}".rstrip(), flush=True)
 
 
 if __name__ == "__main__":
