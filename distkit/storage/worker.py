@@ -72,11 +72,7 @@ class LogWorker:
         self._thread = threading.Thread(target=self._run, name="distkit-log", daemon=True)
         self._gone = trio.Event()
         self._token: trio.lowlevel.TrioToken
-
-    @property
-    def stats(self) -> WalStats:
-        """Counters of the log; each of them is read as it is at the moment."""
-        return self._wal.stats
+        self.stats: WalStats = wal.stats
 
     def start(self) -> None:
         """Begin; call it inside `trio.run`."""
@@ -124,6 +120,7 @@ class LogWorker:
             if item is None:
                 return None
             self._wal.release(item.group, item.index)
+            self.stats = self._wal.stats
 
     def _next(self) -> _Write | _Release | None:
         if self._stopping:
@@ -185,6 +182,7 @@ class LogWorker:
 
     def _complete(self, token: int) -> None:
         self._wal.sync()
+        self.stats = self._wal.stats
         if token:
             self._post(self._on_durable, token)
         self._tell_space()
