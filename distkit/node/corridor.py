@@ -164,9 +164,9 @@ class Corridor:
             self._transport.flush()
             self.after_turn()
             self._submit()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is raised by the task that waits for `failed`
             self.fail(error)  # a write of this turn may be lost with it: nothing more may be acknowledged
-            raise
+            return
         finally:
             self._turning = False
         if self._again or self.core.deadline() < self._sleeping_until:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distkit.core import record
+from distkit.core import LocalError, record
 from distkit.log import WalOptions
 from distkit.raft import RaftOptions
 from distkit.replica import ReplicaOptions
@@ -22,3 +22,12 @@ class NodeOptions:
     replica: ReplicaOptions = _REPLICA
     transport: Limits = _TRANSPORT
     log: WalOptions = _LOG
+
+    def check(self) -> None:
+        """Raise LocalError unless the parts fit together."""
+        log_bytes, snapshot_bytes = self.raft.log_bytes_max, self.replica.snapshot.log_bytes
+        if log_bytes < 2 * snapshot_bytes:
+            raise LocalError(
+                f"raft.log_bytes_max ({log_bytes}) must be at least twice replica.snapshot.log_bytes "
+                f"({snapshot_bytes}): else the log is full before a snapshot is taken, and every proposal is Busy"
+            )

@@ -391,15 +391,19 @@ class Replica(Generic[M]):
 
     async def _close(self) -> None:
         corridor = self._corridor
-        if corridor is not None:
-            corridor.fail(OutcomeUnknown("the node was stopped"))
-            tickets, corridor.tickets = corridor.tickets, {}
-            for ticket, done in tickets.items():
-                done(ReplicaReply(ticket, Outcome.LOST, reason=Reason.STOPPED))
-        if self._worker is not None:
-            with trio.CancelScope(shield=True):
-                await self._worker.aclose()
-        self._directory.close()
+        try:
+            if corridor is not None:
+                corridor.fail(OutcomeUnknown("the node was stopped"))
+                tickets, corridor.tickets = corridor.tickets, {}
+                for ticket, done in tickets.items():
+                    done(ReplicaReply(ticket, Outcome.LOST, reason=Reason.STOPPED))
+        finally:
+            if self._worker is not None:
+                with trio.CancelScope(shield=True):
+                    await self._worker.aclose()
+            elif self._directory.wal is not None:
+                self._directory.wal.close()
+            self._directory.close()
 
     def _on_role(self, role: Role) -> None:
         self._role = role
@@ -483,12 +487,12 @@ async def open_replica(
     check_members(dict(members))
     if node not in members:
         raise LocalError(f"node {node} is not among the members {sorted(members)}")
+    options = options or NodeOptions()
+    options.check()
     credentials = credentials or Credentials()
     listen = listen or members[node]
     check_addresses(credentials, listen, members.values())
-    replica = Replica(
-        machine, node, members, data, listen, credentials, options or NodeOptions(), clock or SystemClock()
-    )
+    replica = Replica(machine, node, members, data, listen, credentials, options, clock or SystemClock())
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(replica.run)

@@ -64,7 +64,8 @@ class SnapshotFiles:
             case FetchFrom():
                 if self._fetching is not None:
                     self._fetching.cancel()
-                self._nursery.start_soon(self._fetch, work)
+                self._fetching = trio.CancelScope()  # here, not in the task: two offers may come before it runs
+                self._nursery.start_soon(self._fetch, work, self._fetching)
             case Release():
                 self._nursery.start_soon(self._release, work)
 
@@ -122,9 +123,8 @@ class SnapshotFiles:
         logger.info("restored from a snapshot at %d", snapshot.index)
         self._turn()
 
-    async def _fetch(self, work: FetchFrom) -> None:
-        with trio.CancelScope() as scope:
-            self._fetching = scope
+    async def _fetch(self, work: FetchFrom, scope: trio.CancelScope) -> None:
+        with scope:
             try:
                 done = await self._fetch_file(work)
             except (Full, SnapshotGone, PeerError, Disconnected) as error:

@@ -65,6 +65,12 @@ class Directory:
         if identity.cluster == 0:
             identity.formed(self.cluster)
         core = self._core(decoded(recovered.records), application, now)
+        known = {member.id for member in core.raft.configuration.members}
+        if known != set(self.members):
+            raise IdentityError(
+                f"this directory belongs to a cluster with the members {sorted(known)}, but was started with "
+                f"{sorted(self.members)}: start it with the members it was formed with"
+            )
         snapshot = core.raft.snapshot
         if snapshot.index > 0:
             self.load(core, snapshot)

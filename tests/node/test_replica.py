@@ -13,6 +13,7 @@ from members import TIME_MAX, Cluster, Ledger, free_addresses, options
 
 from distkit.core import IdentityError, LocalError, RoleName
 from distkit.node import NodeOptions, open_replica
+from distkit.raft import RaftOptions
 from distkit.replica import ApplyError
 
 
@@ -204,6 +205,43 @@ def test_two_replicas_never_share_a_directory(tmp_path: Path) -> None:
     run(main)
 
 
+def test_a_directory_is_started_with_the_members_it_was_formed_with(tmp_path: Path) -> None:
+    members = free_addresses(3)
+
+    async def alone() -> None:
+        async with open_replica(Ledger(), node=1, members={1: members[1]}, data=tmp_path / "1"):
+            pass
+
+    async def among_three() -> None:
+        async with open_replica(Ledger(), node=1, members=members, data=tmp_path / "1"):
+            pass
+
+    run(alone)
+    with pytest.raises(IdentityError, match=r"members \[1\], but was started with \[1, 2, 3\]"):
+        run(among_three)
+    run(alone)
+
+
+def test_a_callback_that_raises_at_the_end_leaves_nothing_open(tmp_path: Path) -> None:
+    members = free_addresses(1)
+
+    def raises(reply: object) -> None:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        async with open_replica(Ledger(), node=1, members=members, data=tmp_path / "1") as replica:
+            await replica.wait_ready()
+            replica.propose_soon(b"never flushed", raises)
+
+    async def again() -> None:
+        async with open_replica(Ledger(), node=1, members=members, data=tmp_path / "1") as replica:
+            assert await replica.propose(b"the directory is free") == b"1"
+
+    with pytest.raises(ZeroDivisionError):
+        run(main)
+    run(again)
+
+
 def test_the_body_sees_its_own_exceptions_as_they_are(tmp_path: Path) -> None:
     async def main() -> None:
         with pytest.raises(ZeroDivisionError):
@@ -211,6 +249,17 @@ def test_the_body_sees_its_own_exceptions_as_they_are(tmp_path: Path) -> None:
                 raise ZeroDivisionError
 
     run(main)
+
+
+def test_a_log_that_fills_up_before_a_snapshot_is_taken_is_refused(tmp_path: Path) -> None:
+    narrow = NodeOptions(raft=RaftOptions(log_bytes_max=1 << 20))
+
+    async def main() -> None:
+        async with open_replica(Ledger(), node=1, members={1: "127.0.0.1:7101"}, data=tmp_path / "1", options=narrow):
+            pass
+
+    with pytest.raises(LocalError, match="at least twice"):
+        run(main)
 
 
 @pytest.mark.parametrize(
