@@ -119,7 +119,7 @@ class ReplicaCore:
         self._now = now
         self.raft.tick(now)
         self._proposals.tick(now)
-        self._snapshots.tick(now)
+        self._snapshots.tick(now, self._applier)
 
     def deadline(self) -> float:
         """When to call `tick` and `flush` next: at once while there is more to apply."""

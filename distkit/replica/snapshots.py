@@ -141,8 +141,13 @@ class Snapshots:
         self._given.pop(peer, None)
         self._raft.snapshot_sent(now, peer, ok)
 
-    def tick(self, now: float) -> None:
-        """Give up on peers that do not fetch: the offer may have been lost, and is repeated then."""
+    def tick(self, now: float, applier: Applier) -> None:
+        """Try a save that failed again, even if nothing is applied: a leader whose log is full waits for it. Give up on
+        peers that do not fetch: the offer may have been lost, and is repeated then."""
+        if self._failed and now >= self._retry_at:
+            self.consider(now, applier)
+            if self._failed:  # a snapshot is being loaded: not now
+                self._retry_at = now + self._policy.retry_after
         if now < self._given_deadline:
             return
         for peer in [peer for peer, (_, deadline) in self._given.items() if deadline <= now]:
@@ -151,7 +156,7 @@ class Snapshots:
 
     def deadline(self) -> float:
         """When to call `tick` next."""
-        return self._given_deadline
+        return min(self._given_deadline, self._retry_at) if self._failed else self._given_deadline
 
     def _wait(self, peer: int, snapshot: Snapshot, now: float) -> None:
         deadline = now + self._policy.fetch_timeout
