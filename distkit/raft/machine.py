@@ -254,7 +254,9 @@ class Raft:
         s.snapshot = snapshot
         s.records.append(SnapshotMark(s.term, s.vote, s.commit, False, 0, snapshot))
         window = s.window
-        window.compact(max(window.base_index, index - s.options.keep_entries))
+        # A peer that is being given an older snapshot goes on behind that one: else it would need another at once.
+        given = [each.pending_snapshot for each in s.progress.values() if each.pending_snapshot]
+        window.compact(max(window.base_index, min([index - s.options.keep_entries, *given])))
         if window.bytes > s.options.log_bytes_max // 2:
             window.compact(index)
         trace(s, "Compact")

@@ -38,7 +38,7 @@ def heard_from_leader(s: State, now: float, leader: int) -> None:
 def become_follower(s: State, now: float, term: int, leader: int) -> None:
     """Follow `leader` (0: nobody known yet) in `term`. A higher term forgets the vote (paper, section 5.1)."""
     if s.role is RoleName.LEADER:
-        _leave_leadership(s)
+        _leave_leadership(s, leader)
     if term > s.term:
         s.term = term
         s.vote = 0
@@ -136,8 +136,9 @@ def trace(s: State, event: str) -> None:
         s.trace(event, {"node": s.node, "time": s.now, **fields})
 
 
-def _leave_leadership(s: State) -> None:
+def _leave_leadership(s: State, successor: int) -> None:
     """Commands that never entered the log are refused; those in it keep their tickets until their fate is known."""
+    s.leader = successor  # the hint of all that is refused here
     for _first, _last, _term, ticket in s.unsealed_tickets:
         s.refuse(ticket, Reason.NOT_LEADER)
     s.unsealed = []

@@ -351,3 +351,11 @@ def test_a_vote_and_its_repetition_ride_on_the_same_kind_of_write(raft):
     assert [bool(write.records) for write in lone.host.writes] == [True, False]
     lone.host.persist()
     assert [letter.message.granted for letter in lone.take(RequestVoteReply)] == [True, True]
+
+
+def test_a_leader_that_steps_down_names_its_successor_to_those_it_refuses(raft):
+    lone = leader(raft)
+    ticket = lone.propose(1, b"not in the log yet", flush=False)
+    lone.receive(2, Heartbeat(lone.machine.term + 1, 1, 0, 1, 0))
+    reply = lone.reply(ticket)
+    assert (reply.outcome, reply.leader) == (Outcome.REFUSED, 2)

@@ -200,6 +200,24 @@ def test_a_snapshot_that_arrived_but_was_not_answered_yet_is_followed_by_a_probe
     assert [letter.message.prev_index for letter in lone.take(AppendEntries, target=3)] == [6]
 
 
+def test_what_follows_a_snapshot_that_a_peer_is_being_given_is_kept(raft):
+    """Else a large state would never arrive: each snapshot would be overtaken by the next before it is loaded."""
+    lone = compacted(raft)
+    pulse(lone, 3)
+    (letter,) = lone.take(InstallSnapshot, target=3)
+    given = letter.message.snapshot.index
+    for number in range(5):
+        lone.propose(1, b"more %d" % number)
+        lone.run(1)
+        for append in lone.take(AppendEntries, target=2):
+            lone.receive_only(2, accept(append))
+    newest = lone.compact(1)
+    assert newest.index > given
+    assert lone.machine.window.base_index == given
+    lone.host.call("snapshot_sent", 3, False)
+    lone.host.flush()
+
+
 def test_a_snapshot_that_failed_is_sent_again_after_the_next_sign_of_life(raft):
     lone = compacted(raft)
     pulse(lone, 3)
