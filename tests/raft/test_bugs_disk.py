@@ -104,9 +104,9 @@ def test_bug_26_both_counters_of_the_window_are_zero_after_each_change_of_state(
 # -- 27: snapshot at the last index; acknowledgements above and below it (etcd#10308, raft#110) -----------------------
 
 
-def sent_snapshot(raft, keep=0):
+def sent_snapshot(raft, **options):
     """A leader with a log up to 6 and a snapshot on its way to peer 3."""
-    lone = leader(raft, keep_entries=keep)
+    lone = leader(raft, keep_entries=0, **options)
     lone.host.call("lost", 3, "closed")
     for number in range(5):
         lone.propose(1, b"%d" % number)
@@ -139,17 +139,28 @@ def test_bug_27_an_acknowledgement_above_the_pending_snapshot_is_taken(raft):
     assert (state(lone, 3), peer(lone, 3).match) == ("REPLICATE", 7)
 
 
-def test_bug_27_an_acknowledgement_below_it_is_enough_if_the_log_still_reaches_there(raft):
-    lone, letter = sent_snapshot(raft)
-    for _ in range(2):
-        propose(lone)
+def compacted_past_the_letter(raft, **options):
+    """The leader has taken a newer snapshot, at 7, while the older one is on its way; peer 3 then installs the older."""
+    lone, letter = sent_snapshot(raft, **options)
+    for size in (800, 10):
+        propose(lone, size=size)
         for append_ in lone.take(AppendEntries, target=2):
             lone.receive_only(2, accept(append_))
-    lone.compact(1, 7)  # the next peer would get a newer one; this one still has the older on its way
+    lone.compact(1, 7)
     lone.run(1)
     lone.receive_only(3, installed(letter, 6))
     assert peer(lone, 3).match == 6
-    assert state(lone, 3) == "SNAPSHOT"  # entry 7 is gone
+    return lone, letter
+
+
+def test_bug_27_an_acknowledgement_below_it_is_enough_if_the_log_still_reaches_there(raft):
+    lone, _letter = compacted_past_the_letter(raft)
+    assert state(lone, 3) == "REPLICATE"  # entry 7 was kept for it
+
+
+def test_bug_27_an_acknowledgement_below_it_is_not_enough_if_the_log_begins_above(raft):
+    lone, letter = compacted_past_the_letter(raft, log_bytes_max=1500)  # too small a log to keep entry 7 for a peer
+    assert state(lone, 3) == "SNAPSHOT"
     lone.receive_only(3, installed(letter, 7))
     assert state(lone, 3) == "REPLICATE"
 
