@@ -21,7 +21,7 @@ from distkit.replica import ReplicaCore, ReplicaOutput, ReplicaReply, encoded
 from distkit.replica.messages import ProposeReply
 from distkit.replica.records import SnapshotWork
 from distkit.storage import LogWorker
-from distkit.transport import Transport
+from distkit.transport import Network
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Corridor:
         self,
         core: ReplicaCore,
         clock: Clock,
-        transport: Transport,
+        transport: Network,
         on_role: Callable[[Role], None],
         on_snapshot: Callable[[SnapshotWork], None],
     ) -> None:

@@ -40,10 +40,11 @@ from distkit.transport import (
     MESSAGES as TRANSPORT_MESSAGES,
 )
 from distkit.transport import (
-    BulkStream,
+    Bulk,
     Credentials,
     Hello,
     Link,
+    Network,
     Refusal,
     RefusalCode,
     Transport,
@@ -81,6 +82,11 @@ class NodeStatus:
     loop_gap_max: float
 
 
+#: Makes a node's way to its peers. It is given the replica, which wants to know what happens (as a
+#: `distkit.transport.Host`), and what tells who this node is at the moment.
+MakeNetwork = Callable[["Replica[Any]", Callable[[], Hello]], Network]
+
+
 class Replica(Generic[M]):
     """A member of a cluster. Made by `open_replica`; all methods belong to the trio thread."""
 
@@ -94,6 +100,7 @@ class Replica(Generic[M]):
         credentials: Credentials,
         options: NodeOptions,
         clock: Clock,
+        network: MakeNetwork | None,
     ) -> None:
         self.machine = machine
         self.node = node
@@ -101,8 +108,11 @@ class Replica(Generic[M]):
         self._clock = clock
         self._options = options
         self._directory = Directory(data, node, members, options)
-        self._transport = Transport(
-            registry(TRANSPORT_MESSAGES), self._directory.hello, credentials, self, SystemRandom(), options.transport
+        hello = self._directory.hello
+        self._transport: Network = (
+            Transport(registry(TRANSPORT_MESSAGES), hello, credentials, self, SystemRandom(), options.transport)
+            if network is None
+            else network(self, hello)
         )
         self._listen = listen
         self._corridor: Corridor | None = None
@@ -294,7 +304,7 @@ class Replica(Generic[M]):
             self._corridor.core.connected(self._now(), node)
             self._corridor.turn()
 
-    def on_message(self, node: int, group: int, message: Any, link: Link) -> None:
+    def on_message(self, node: int, group: int, message: Any, link: Link | None = None) -> None:
         """A message of a peer; before the cluster is formed there is nobody to take it."""
         if self._corridor is not None:
             self._corridor.core.receive(self._now(), node, message)
@@ -326,7 +336,7 @@ class Replica(Generic[M]):
             if self._corridor is not None:
                 self._corridor.fail(self._fatal)
 
-    async def on_bulk(self, hello: Hello, stream: BulkStream) -> None:
+    async def on_bulk(self, hello: Hello, stream: Bulk) -> None:
         """A peer fetches a snapshot."""
         if self._snapshots is not None:
             await self._snapshots.serve(hello, stream)
@@ -475,11 +485,13 @@ async def open_replica(
     credentials: Credentials | None = None,
     options: NodeOptions | None = None,
     clock: Clock | None = None,
+    network: MakeNetwork | None = None,
 ) -> AsyncIterator[Replica[M]]:
     """Take part in a cluster as member `node` with the state machine `machine`, until the block ends.
 
     `members` maps every member's id to its HOST:PORT and is the same on all of them; one member alone works. `data` is
-    this member's directory (or a `Files`); `listen` is where to listen, if not at its address in `members`. Entering
+    this member's directory (or a `Files`); `listen` is where to listen, if not at its address in `members`. `network`
+    makes another way to the peers than sockets: `credentials` and `options.transport` mean nothing then. Entering
     waits until the replica has recovered, or until all members of a new cluster have seen each other (a log line a
     second names those that are missing). Raises LocalError (arguments), IdentityError (directory or cluster),
     StorageError (damage); a disk that fails later ends the block with a StorageError.
@@ -491,8 +503,9 @@ async def open_replica(
     options.check()
     credentials = credentials or Credentials()
     listen = listen or members[node]
-    check_addresses(credentials, listen, members.values())
-    replica = Replica(machine, node, members, data, listen, credentials, options, clock or SystemClock())
+    if network is None:
+        check_addresses(credentials, listen, members.values())
+    replica = Replica(machine, node, members, data, listen, credentials, options, clock or SystemClock(), network)
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(replica.run)

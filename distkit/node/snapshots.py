@@ -19,7 +19,7 @@ from distkit.replica import fetch as pieces
 from distkit.replica.messages import FetchSnapshot
 from distkit.replica.records import SnapshotWork
 from distkit.storage import LogWorker
-from distkit.transport import BulkStream, Disconnected, Hello, Transport
+from distkit.transport import Bulk, Disconnected, Hello, Network
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class SnapshotFiles:
         core: ReplicaCore,
         directory: Directory,
         worker: LogWorker,
-        transport: Transport,
+        transport: Network,
         clock: Clock,
         turn: Callable[[], None],
         nursery: trio.Nursery,
@@ -69,7 +69,7 @@ class SnapshotFiles:
             case Release():
                 self._nursery.start_soon(self._release, work)
 
-    async def serve(self, hello: Hello, stream: BulkStream) -> None:
+    async def serve(self, hello: Hello, stream: Bulk) -> None:
         """Give another node the pieces it asks for; tell the core when it has the last, or can't have it."""
         complete = False
         try:
@@ -82,7 +82,7 @@ class SnapshotFiles:
             self._core.snapshot_sent(self._clock.now(), hello.node, complete)
             self._turn()
 
-    async def _serve_piece(self, node: int, request: FetchSnapshot, stream: BulkStream) -> bool:
+    async def _serve_piece(self, node: int, request: FetchSnapshot, stream: Bulk) -> bool:
         """Answer one request; whether it was the last of its file."""
         snapshot = self._core.snapshot_offered(node) or self._core.raft.snapshot
         name = snapshot_name(request.index, request.term)
@@ -161,7 +161,7 @@ class SnapshotFiles:
             with trio.CancelScope(shield=True):
                 await self._run(receiver.close)
 
-    async def _fetch_pieces(self, fetch: Fetch, receiver: SnapshotReceiver, stream: BulkStream) -> None:
+    async def _fetch_pieces(self, fetch: Fetch, receiver: SnapshotReceiver, stream: Bulk) -> None:
         while (request := fetch.request()) is not None:
             await stream.send(request)
             offset = fetch.received

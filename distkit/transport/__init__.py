@@ -11,16 +11,17 @@ with its connection, and a full queue drops it. Everything that waits is bounded
 """
 
 from distkit.transport.addresses import is_loopback, join_address, split_address
-from distkit.transport.bulk import BulkStream
+from distkit.transport.bulk import Bulk, BulkStream
 from distkit.transport.credentials import Credentials, TlsFiles, check_addresses
 from distkit.transport.dialling import HandshakeRefused
-from distkit.transport.endpoint import Host, PeerStatus, Transport, TransportStatus
+from distkit.transport.endpoint import Host, Network, PeerStatus, Transport, TransportStatus
 from distkit.transport.hello import Handshake, Hello, Purpose, Refusal, RefusalCode
 from distkit.transport.limits import Limits
 from distkit.transport.link import MESSAGES, Link, Ping
 from distkit.transport.wire import Disconnected
 
 __all__ = [
+    "Bulk",
     "BulkStream",
     "Credentials",
     "Disconnected",
@@ -31,6 +32,7 @@ __all__ = [
     "Limits",
     "Link",
     "MESSAGES",
+    "Network",
     "PeerStatus",
     "Ping",
     "Purpose",

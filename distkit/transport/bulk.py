@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import trio
 
@@ -13,6 +13,24 @@ from distkit.core import PeerError
 from distkit.transport.hello import Hello
 from distkit.transport.limits import Limits
 from distkit.transport.wire import Disconnected, Wire
+
+
+class Bulk(Protocol):
+    """What a node needs of such a connection, whatever carries it. Disconnected and PeerError as in `BulkStream`."""
+
+    async def send(self, message: Any) -> None:
+        """Send a message."""
+        ...
+
+    async def receive(self) -> Any:
+        """Wait for the next message."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class BulkStream:

@@ -21,7 +21,7 @@ import trio
 from distkit.codec import Registry
 from distkit.core import LocalError, PeerError, record
 from distkit.transport.admission import Admission
-from distkit.transport.bulk import BulkStream
+from distkit.transport.bulk import Bulk, BulkStream
 from distkit.transport.credentials import CertificateNames, Credentials, check_addresses
 from distkit.transport.dialling import HandshakeRefused, Listener, dial, shake_hands
 from distkit.transport.hello import NONCE_BYTES, Handshake, Hello, Purpose, Refusal, RefusalCode
@@ -67,6 +67,47 @@ class Host(Protocol):
 
     async def on_bulk(self, hello: Hello, stream: BulkStream) -> None:
         """A node opened a bulk stream. It is closed when this returns; Disconnected and PeerError may pass out."""
+        ...
+
+
+class Network(Protocol):
+    """The doors of a transport that a node uses. `Transport` has them over sockets, which is what ships.
+
+    Another way to the peers (messages of somebody else's wire, a test) has the same doors and tells its `Host` the same
+    things. It may lose messages and change their order; it must deliver none twice, and none from an earlier start of
+    either end. It vouches for who the peers are.
+    """
+
+    def bind(self, listen: str) -> str:
+        """Be reachable from now on; the address by which. Called once, when the directory was found to be in order."""
+        ...
+
+    async def serve(self, peers: Mapping[int, str]) -> None:
+        """Keep in touch with the peers until cancelled."""
+        ...
+
+    def send(self, node: int, message: Any) -> bool:
+        """Queue a message to a connected node. False: dropped."""
+        ...
+
+    def reply(self, node: int, message: Any) -> bool:
+        """Queue an answer, by the way the question came. False: there is no such way now."""
+        ...
+
+    def flush(self) -> None:
+        """Let what was queued go out; never waits."""
+        ...
+
+    def connected(self, node: int) -> bool:
+        """Whether `send` works."""
+        ...
+
+    async def open_bulk(self, node: int) -> Bulk:
+        """A stream for a snapshot file. Disconnected when there is no way."""
+        ...
+
+    def status(self) -> TransportStatus:
+        """A picture of the moment."""
         ...
 
 
