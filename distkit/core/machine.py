@@ -126,11 +126,14 @@ class Reply:
 
 @record
 class Output:
-    """Everything that was caused since the last flush. `writes` holds at most one write."""
+    """Everything that was caused since the last flush. `writes` holds at most one write.
+
+    What is delivered is the machine's own: `Span`, `Restore` and `Role` by a replicated log, others by other machines.
+    """
 
     sends: tuple[Send, ...]
     writes: tuple[Write, ...]
-    delivers: tuple[Span | Restore | Role, ...]
+    delivers: tuple[Any, ...]
     replies: tuple[Reply, ...]
 
 
