@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 #: The verbs, as they are listed.
-VERBS: Final = ("info", "wal")
+VERBS: Final = ("info", "replay", "shrink", "sim", "wal")
 
 
 class _Verbs(click.Group):

@@ -83,6 +83,9 @@ def collect_write(s: State) -> Write | None:
     if s.ack is not None:
         flush_ack(s)
     hard = (s.term, s.vote)
+    if s.compacted is s.snapshot:  # a received one may have overtaken it
+        s.records.append(SnapshotMark(s.term, s.vote, s.commit, False, 0, s.snapshot))
+    s.compacted = None
     records: tuple[Any, ...] = ()
     if s.entries_accepted or hard != s.hard_written:
         records = _with_hard_state(s)

@@ -31,7 +31,6 @@ from distkit.raft.messages import (
     RequestVote,
     RequestVoteReply,
     Snapshot,
-    SnapshotMark,
     TimeoutNow,
 )
 from distkit.raft.options import RaftOptions
@@ -251,13 +250,12 @@ class Raft:
             raise LocalError(f"a snapshot at {snapshot.index} can't be taken at {index} with {s.applied} applied")
         if index <= s.snapshot.index:
             raise LocalError(f"a snapshot at {index} is not newer than the one at {s.snapshot.index}")
-        s.snapshot = snapshot
-        s.records.append(SnapshotMark(s.term, s.vote, s.commit, False, 0, snapshot))
+        s.snapshot = s.compacted = snapshot
         window = s.window
         # A peer that is being given an older snapshot goes on behind that one: else it would need another at once.
         given = [each.pending_snapshot for each in s.progress.values() if each.pending_snapshot]
         window.compact(max(window.base_index, min([index - s.options.keep_entries, *given])))
-        if window.bytes > s.options.log_bytes_max // 2:
+        if self.log_presses:
             window.compact(index)
         trace(s, "Compact")
 
@@ -326,6 +324,11 @@ class Raft:
     def window(self) -> Window:
         """The log in memory; hosts read committed entries from it and change nothing."""
         return self.state.window
+
+    @property
+    def log_presses(self) -> bool:
+        """The log in memory takes more than half of `log_bytes_max`: time for a snapshot, before proposals are Busy."""
+        return self.state.window.bytes > self.state.options.log_bytes_max // 2
 
     @property
     def node(self) -> int:

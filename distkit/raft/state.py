@@ -114,6 +114,7 @@ class State:
         self.hard_written = (self.term, self.vote)
         self.records: list[Any] = []
         self.then: list[Send] = []
+        self.compacted: Snapshot | None = None  #: a snapshot of the own state that the next write records
         self.entries_accepted = False  #: `records` holds entries, so the commit index goes before them
         self.rewritten = False  #: `records` holds a truncation or replaces the log
         self.own_vote = 0  #: the campaign whose own vote the next write makes durable; 0: none

@@ -63,13 +63,15 @@ class Snapshots:
     # -- saving ----------------------------------------------------------------------------------------------------
 
     def consider(self, now: float, applier: Applier) -> None:
-        """Begin a snapshot of the state as it is now, if the policy says so."""
+        """Begin a snapshot of the state as it is now, if the policy says so, or the log in memory presses: it holds
+        more than payloads, and when it is full every proposal is refused."""
+        raft = self._raft
         entries, grown = applier.index - self._base_index, applier.applied_bytes - self._base_bytes
-        if not self._failed and entries < self._policy.entries and grown < self._policy.log_bytes:
+        due = entries >= self._policy.entries or grown >= self._policy.log_bytes or (entries and raft.log_presses)
+        if not due and not self._failed:
             return
         if self._saving is not None or applier.loading is not None or now < self._retry_at:
             return
-        raft = self._raft
         chunks = applier.snapshot()
         self._saving = SaveSnapshot(applier.index, applier.term, applier.time_us, raft.configuration, chunks)
         self._base_index, self._base_bytes = applier.index, applier.applied_bytes

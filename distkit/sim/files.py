@@ -182,6 +182,10 @@ class MemoryFiles:
             if bit // 8 < len(image):
                 image[bit // 8] ^= 1 << bit % 8
 
+    def used(self) -> int:
+        """Bytes of all files."""
+        return sum(len(file.seen) for file in self._names.values())
+
     def copy(self) -> MemoryFiles:
         """Another disk with what is durable on this one."""
         other = MemoryFiles(self.space_bytes)
@@ -298,7 +302,7 @@ class MemoryFiles:
 
     def _left(self) -> int:
         """Space that nobody has claimed."""
-        return (self.space_bytes or 0) - sum(len(each.seen) for each in self._names.values())
+        return (self.space_bytes or 0) - self.used()
 
     def _rename(self, change: dict[str, _File | None]) -> None:
         self._pending_names.append(change)

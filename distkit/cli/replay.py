@@ -1,0 +1,75 @@
+"""`replay`: run one seed or scenario file again, and show what happened."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from distkit.cli.sim import MACHINES
+from distkit.core import LocalError
+from distkit.sim.draw import PROFILES, draw
+from distkit.sim.picture import draw as draw_picture
+from distkit.sim.scenario import Scenario, from_json
+from distkit.sim.simulation import Outcome, run, watcher
+
+#: A scenario file is read up to this size.
+_FILE_BYTES_MAX = 64 << 20
+
+
+def scenario_of(what: str, profile: str, machine: str) -> Scenario:
+    """The scenario of a seed, or of a file. LocalError: it is neither."""
+    if what.isdigit():
+        return draw(int(what), profile, machine)
+    path = Path(what)
+    try:
+        if path.stat().st_size > _FILE_BYTES_MAX:
+            raise LocalError(f"{what} is larger than any scenario file")
+        return from_json(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise LocalError(f"{what!r} is neither a seed (a number) nor a scenario file: {error}") from error
+
+
+def report(outcome: Outcome) -> None:
+    """What a run ended in, for people."""
+    if outcome.rule:
+        click.echo(outcome.text)
+    else:
+        click.echo("no rule was broken")
+    click.echo(
+        f"{outcome.events:,} events, {outcome.virtual:.3f} virtual seconds, {outcome.acknowledged} calls answered, "
+        f"{outcome.unknown} with unknown outcome, digest {outcome.digest}"
+    )
+
+
+@click.command("replay")
+@click.argument("what", metavar="SEED|FILE")
+@click.option("--profile", type=click.Choice(PROFILES), default="lite", help="Of the seed.")
+@click.option("--machine", type=click.Choice(MACHINES), default="raft", help="Of the seed.")
+@click.option("--trace", is_flag=True, help="Print every event, one JSON line each.")
+@click.option("--picture", type=click.File("w", lazy=True), metavar="FILE", help="Draw a space-time diagram (HTML).")
+@click.pass_context
+def command(context: click.Context, what: str, profile: str, machine: str, trace: bool, picture: Any) -> None:
+    """Run a seed, or a scenario file, again: the same run, event by event.
+
+    Exit status: 0 no rule was broken, 1 one was, 2 undecided.
+    """
+    try:
+        scenario = scenario_of(what, profile, machine)
+        events: list[dict[str, Any]] = []
+        outcome = run(scenario, watcher(events) if trace or picture else None)
+    except LocalError as error:
+        raise click.UsageError(str(error), context) from error
+    if trace:
+        for event in events:
+            click.echo(json.dumps(event))
+    report(outcome)
+    if picture is not None:
+        title = f"{scenario.machine}, {'seed ' + what if what.isdigit() else Path(what).name}"
+        picture.write(draw_picture(events, title=title))
+    if outcome.failed:
+        context.exit(1)
+    if outcome.rule:
+        context.exit(2)

@@ -1,0 +1,98 @@
+"""Seeds in child processes: each runs its share and writes a JSON line for each, so a crash or a leak stays in one of
+them."""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Generator
+from typing import Any, Final
+
+import click
+
+from distkit.core import LocalError
+from distkit.sim.draw import draw
+from distkit.sim.simulation import Outcome, run
+
+#: A child that is silent for so many seconds hangs.
+SILENCE_MAX: Final = 120.0
+_SEEDS_MAX: Final = 100_000_000
+
+
+def seeds_of(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
+    """A:B, the seeds from A up to B, without B; the callback of an option."""
+    first, _, end = value.partition(":")
+    if not (first.isdigit() and end.isdigit() and int(first) < int(end) <= _SEEDS_MAX):
+        raise click.BadParameter(f"{value!r} is not a range of seeds: give A:B with A below B, such as 0:100", context)
+    return int(first), int(end)
+
+
+def line_of(seed: int, profile: str, outcome: Outcome) -> dict[str, Any]:
+    """What a run has to say, for machines."""
+    return {
+        "seed": seed,
+        "profile": profile,
+        "machine": outcome.scenario.machine,
+        "rule": outcome.rule,
+        "text": outcome.text,
+        "digest": outcome.digest,
+        "events": outcome.events,
+        "virtual": round(outcome.virtual, 6),
+        "acknowledged": outcome.acknowledged,
+        "unknown": outcome.unknown,
+        "marks": outcome.marks,
+        "reproduce": f"python -m distkit replay {seed} --profile {profile} --machine {outcome.scenario.machine}",
+    }
+
+
+def run_here(seeds: range, profile: str, machine: str) -> Generator[dict[str, Any]]:
+    """Run seeds in this process."""
+    for seed in seeds:
+        yield line_of(seed, profile, run(draw(seed, profile, machine)))
+
+
+def run_in_children(seeds: range, profile: str, machine: str, jobs: int) -> Generator[dict[str, Any]]:
+    """Run seeds in `jobs` processes, each every `jobs`th of them; results come as they are ready.
+
+    LocalError: a child died or hangs, with the seeds that it had.
+    """
+    lines: queue.SimpleQueue[tuple[int, str | None]] = queue.SimpleQueue()
+    children = [_child(seeds[number::jobs], profile, machine) for number in range(min(jobs, len(seeds)))]
+    try:
+        for number, child in enumerate(children):
+            threading.Thread(target=_read, args=(number, child, lines), daemon=True).start()
+        open_ = len(children)
+        while open_:
+            try:
+                number, line = lines.get(timeout=SILENCE_MAX)
+            except queue.Empty:
+                raise LocalError(f"no seed was finished for {SILENCE_MAX:.0f} s: a run hangs") from None
+            if line is not None:
+                yield json.loads(line)
+                continue
+            open_ -= 1
+            if children[number].wait() != 0:
+                share = seeds[number::jobs]
+                raise LocalError(
+                    f"the process for seeds {share[0]}, {share[0] + jobs} ... {share[-1]} failed: see above"
+                )
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+def _child(share: range, profile: str, machine: str) -> subprocess.Popen[str]:
+    arguments = [f"{share.start}:{share.stop}", "--step", str(share.step), "--profile", profile, "--machine", machine]
+    command = [sys.executable, "-m", "distkit", "sim", "--lines", "--seeds", *arguments]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ours
+
+
+def _read(number: int, child: subprocess.Popen[str], lines: queue.SimpleQueue[tuple[int, str | None]]) -> None:
+    assert child.stdout is not None
+    for line in child.stdout:
+        lines.put((number, line))
+    lines.put((number, None))

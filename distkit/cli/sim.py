@@ -1,0 +1,108 @@
+"""`sim`: run seeds of the simulator."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from contextlib import closing
+from time import perf_counter
+from typing import TextIO
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from distkit.cli.seeds import run_here, run_in_children, seeds_of
+from distkit.core import LocalError
+from distkit.sim.draw import PROFILES
+
+MACHINES = ("raft",)
+
+
+@click.command("sim")
+@click.option("--seeds", required=True, metavar="A:B", callback=seeds_of, help="The seeds from A up to B, without B.")
+@click.option("--lite", "profile", flag_value="lite", default=True, help="Three nodes, short (the default).")
+@click.option("--swarm", "profile", flag_value="swarm", help="One to nine nodes, every fault, bytes on disk and wire.")
+@click.option("--profile", "named", type=click.Choice(PROFILES), help="One of these by name.")
+@click.option("--machine", type=click.Choice(MACHINES), default="raft", help="What runs on the nodes.")
+@click.option("--jobs", type=click.IntRange(1, 256), default=1, metavar="N", help="Processes that share the seeds.")
+@click.option("--json", "json_file", type=click.File("w"), metavar="FILE", help="Write one JSON line a seed.")
+@click.option("--lines", is_flag=True, hidden=True, help="Only JSON lines, on standard output: for the parent process.")
+@click.option("--step", type=click.IntRange(min=1), default=1, hidden=True)
+@click.pass_context
+def command(
+    context: click.Context,
+    seeds: tuple[int, int],
+    profile: str,
+    named: str | None,
+    machine: str,
+    jobs: int,
+    json_file: TextIO | None,
+    lines: bool,
+    step: int,
+) -> None:
+    """Run the simulator: each seed is a cluster, a load and a series of faults, in virtual time.
+
+    Exit status: 0 no rule was broken, 1 one was (with the command that shows it again), 2 undecided.
+    """
+    profile = named or profile
+    share = range(seeds[0], seeds[1], step)
+    if lines:
+        for line in run_here(share, profile, machine):
+            click.echo(json.dumps(line))
+        return
+    try:
+        failures, undecided = _run(share, profile, machine, jobs, json_file)
+    except LocalError as error:
+        raise click.ClickException(str(error)) from error
+    if failures:
+        context.exit(1)
+    if undecided:
+        context.exit(2)
+
+
+def _run(share: range, profile: str, machine: str, jobs: int, json_file: TextIO | None) -> tuple[int, int]:
+    """Run the seeds with a progress bar; (failures, undecided)."""
+    console = Console(stderr=True)
+    marks: Counter[str] = Counter()
+    failures = undecided = events = 0
+    virtual = 0.0
+    start = perf_counter()
+    source = run_here(share, profile, machine) if jobs == 1 else run_in_children(share, profile, machine, jobs)
+    with closing(source) as results, _progress(console) as progress:
+        task = progress.add_task(f"{profile} seeds", total=len(share), rate="")
+        for done, line in enumerate(results, 1):
+            events += line["events"]
+            virtual += line["virtual"]
+            marks.update(line["marks"])
+            if json_file is not None:
+                json_file.write(json.dumps(line) + "\n")
+            if line["rule"] == "undecided":
+                undecided += 1
+            elif line["rule"]:
+                failures += 1
+                console.print(f"seed {line['seed']}: {line['text'][:2000]}", style="red", markup=False)
+                console.print(f"    {line['reproduce']}", markup=False)
+            taken = perf_counter() - start
+            rate = f"{done / taken:.1f} seeds/s, {events / taken:,.0f} events/s, {failures} failed, {len(marks)} marks"
+            progress.update(task, advance=1, rate=rate)
+    taken = perf_counter() - start
+    click.echo(
+        f"{len(share)} {profile} seeds: {failures} failed, {undecided} undecided; {events:,} events, "
+        f"{events / taken:,.0f}/s; {virtual:,.0f} virtual seconds in {taken:.1f} s"
+    )
+    for mark, count in sorted(marks.items()):
+        click.echo(f"  {count:>9,}  {mark}")
+    return failures, undecided
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )

@@ -1,0 +1,247 @@
+"""Faults: what happens to nodes, links, disks and clocks, each at its time.
+
+    crash     the process dies; `detail`: "" with the power, "kill" without, or at a point of its next work: "flushed"
+    (before
+              its writes are issued), "written" (within a write), "durable" (before what waited for it is sent), "sent"
+    pause     it stands still; `detail` "stale": between reading the clock and using it
+    isolate   no link of the node works; "in", "out": one direction only
+    cut       links "1>2 2>1" do not work
+    clog      messages to the node are held back, then come at once
+    reset     its connections break
+    jump      its clock jumps ahead by `seconds`
+    slow      its disk takes ten times as long;  stall: it stands still
+    full      its disk has no more space, for a time
+    error     a write fails with EIO;  badsync: a sync fails, and the pages are marked clean
+    rot       it dies, and a bit of what was durable is flipped: found at the start, or harmless
+    misplace  it dies, and a sector of its log is where another should be
+    wipe      it dies, and comes back with an empty disk under the same id: it must be refused
+
+All but reset, jump, wipe, rot and misplace are over after `seconds`.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from distkit.core import Space
+from distkit.sim.chance import SECOND, below, stream
+from distkit.sim.disks import RecordDisk, WalDisk
+from distkit.sim.files import SECTOR_BYTES, MemoryFiles
+from distkit.sim.network import Link
+from distkit.sim.scenario import Fault
+
+if TYPE_CHECKING:
+    from distkit.sim.host import Host
+    from distkit.sim.world import World
+
+#: Faults after which a node may never come back; together they may strike less than half of the nodes.
+LOSING: Final = ("rot", "misplace", "wipe")
+
+
+class Faults:
+    """Strikes with what the scenario says, and heals at the end."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.healed = False
+        self._cuts: Counter[Link] = Counter()
+        self._chance = stream(world.seed, "faults")
+
+    def strike(self, fault: Fault) -> None:
+        """The time of a fault, or of its end, has come."""
+        if self.healed:
+            return
+        node = fault.node or self.world.oracle.leader() or 1
+        host = self.world.hosts[node]
+        self.world.tell("fault", node, kind=fault.kind, seconds=fault.seconds, detail=fault.detail)
+        getattr(self, f"_{fault.kind}")(host, fault)
+
+    def heal(self) -> None:
+        """Everything works from here on; every node that may comes back."""
+        world = self.world
+        self.healed = True
+        self._cuts.clear()
+        world.network.heal()
+        world.tell("heal", 0, links=[])
+        for host in world.hosts.values():
+            host.slow, host.stalled_until, host.die_at = 1.0, 0, ""
+            self._give_space(host)
+            host.resume()
+            self._start(host)
+        world.links_changed()
+
+    def _over(self, host: Host, fault: Fault, kind: str) -> None:
+        """`kind` ends what this fault began."""
+        end = replace(fault, kind=kind, node=host.id)
+        self.world.timeline.after(int(fault.seconds * SECOND), self.world.FAULT, host.id, end)
+
+    # -- processes ----------------------------------------------------------------------------------------------------
+
+    def _crash(self, host: Host, fault: Fault) -> None:
+        if not host.up:
+            return
+        if fault.detail in ("", "kill"):
+            host.crash(power=fault.detail == "")
+        else:
+            host.die_at = fault.detail
+        self._over(host, fault, "restart")
+
+    def _restart(self, host: Host, fault: Fault) -> None:
+        if host.up and host.die_at:  # it had nothing to do since
+            host.die_at = ""
+            host.crash(power=True)
+        self._start(host)
+
+    def _start(self, host: Host) -> None:
+        if not host.up and not host.barred:
+            host.start()
+            self.world.process_came(host)
+
+    def _pause(self, host: Host, fault: Fault) -> None:
+        host.pause(fault.detail == "stale")
+        self._over(host, fault, "resume")
+
+    def _resume(self, host: Host, fault: Fault) -> None:
+        host.resume()
+
+    # -- the network --------------------------------------------------------------------------------------------------
+
+    def _isolate(self, host: Host, fault: Fault) -> None:
+        others = [other for other in self.world.hosts if other != host.id]
+        links = [(host.id, other) for other in others if fault.detail != "in"]
+        links += [(other, host.id) for other in others if fault.detail != "out"]
+        detail = " ".join(f"{source}>{target}" for source, target in links)
+        self._cut(host, replace(fault, detail=detail))
+
+    def _cut(self, host: Host, fault: Fault) -> None:
+        links = _links(fault.detail)
+        self._cuts.update(links)
+        self.world.network.cut.update(links)
+        self.world.tell("cut", 0, links=[list(link) for link in links])
+        self.world.links_changed()
+        self._over(host, fault, "uncut")
+
+    def _uncut(self, host: Host, fault: Fault) -> None:
+        links = _links(fault.detail)
+        self._cuts.subtract(links)
+        whole = [link for link in links if self._cuts[link] <= 0]
+        self.world.network.cut.difference_update(whole)
+        self.world.tell("heal", 0, links=[list(link) for link in whole])
+        self.world.links_changed()
+
+    def _clog(self, host: Host, fault: Fault) -> None:
+        until = self.world.timeline.now + int(fault.seconds * SECOND)
+        for other in self.world.hosts:
+            if other != host.id:
+                self.world.network.clogged[other, host.id] = until
+        self._over(host, fault, "unclog")
+
+    def _unclog(self, host: Host, fault: Fault) -> None:
+        now = self.world.timeline.now
+        clogged = self.world.network.clogged
+        for link in [link for link, until in clogged.items() if until <= now]:
+            del clogged[link]
+
+    def _reset(self, host: Host, fault: Fault) -> None:
+        for other in self.world.hosts:
+            if other != host.id:
+                self.world.reset(host.id, other)
+
+    # -- clocks and disks ---------------------------------------------------------------------------------------------
+
+    def _jump(self, host: Host, fault: Fault) -> None:
+        host.jump(fault.seconds)
+
+    def _slow(self, host: Host, fault: Fault) -> None:
+        host.slow = 10.0
+        self._over(host, fault, "quick")
+
+    def _quick(self, host: Host, fault: Fault) -> None:
+        host.slow = 1.0
+
+    def _stall(self, host: Host, fault: Fault) -> None:
+        host.stalled_until = self.world.timeline.now + int(fault.seconds * SECOND)
+
+    def _full(self, host: Host, fault: Fault) -> None:
+        disk = host.disk
+        if isinstance(disk, WalDisk):
+            disk.files.space_bytes = disk.files.used() + below(self._chance, 1 << 15)
+        elif isinstance(disk, RecordDisk):
+            disk.space = Space.FULL
+            host.tell_space()
+        self._over(host, fault, "space")
+
+    def _space(self, host: Host, fault: Fault) -> None:
+        self._give_space(host)
+
+    def _give_space(self, host: Host) -> None:
+        disk = host.disk
+        if isinstance(disk, WalDisk):
+            disk.files.space_bytes = None
+        elif isinstance(disk, RecordDisk):
+            disk.space = Space.OK
+            host.tell_space()
+
+    def _error(self, host: Host, fault: Fault) -> None:
+        files = _files(host)
+        if files is not None and host.up:
+            self.world.marks["a write failed"] += 1
+            files.fail("pwritev", 1 + below(self._chance, 4), OSError(errno.EIO, "injected"))
+        self._over(host, fault, "restart")
+
+    def _badsync(self, host: Host, fault: Fault) -> None:
+        files = _files(host)
+        if files is not None and host.up:
+            self.world.marks["a sync failed and marked its pages clean"] += 1
+            files.fail_sync(1 + below(self._chance, 4))
+        self._over(host, fault, "restart")
+
+    # -- what a node may not survive ----------------------------------------------------------------------------------
+
+    def _rot(self, host: Host, fault: Fault) -> None:
+        files = _files(host)
+        if files is not None and not host.barred:
+            host.crash(power=True)
+            host.rotten = True
+            names = [name for name in files.listdir() if files.read(name)]
+            name = names[below(self._chance, len(names))]
+            files.flip(name, below(self._chance, 8 * len(files.read(name))))
+            self._try(host)
+
+    def _misplace(self, host: Host, fault: Fault) -> None:
+        files = _files(host)
+        if files is not None and not host.barred:
+            host.crash(power=True)
+            host.rotten = True
+            name = [name for name in files.listdir() if name.startswith("wal")][-1]
+            data = bytearray(files.read(name))
+            source, target = (SECTOR_BYTES * below(self._chance, len(data) // SECTOR_BYTES) for _ in range(2))
+            data[target : target + SECTOR_BYTES] = data[source : source + SECTOR_BYTES]
+            files.replace(name, bytes(data))
+            self._try(host)
+
+    def _try(self, host: Host) -> None:
+        """Start on a damaged disk. If it starts, the oracle has compared what it found with what was durable."""
+        host.start()
+        if host.up:
+            self.world.marks["damage was harmless"] += 1
+            self.world.process_came(host)
+
+    def _wipe(self, host: Host, fault: Fault) -> None:
+        """An empty disk under the same id. Both ends must refuse, by the same code that nodes use."""
+        if host.barred:
+            return
+        host.crash(power=True)
+        host.barred = "its disk was wiped"
+        self.world.system.wiped(self.world, host)
+
+
+def _links(detail: str) -> list[Link]:
+    return [(int(source), int(target)) for source, target in (link.split(">") for link in detail.split())]
+
+
+def _files(host: Host) -> MemoryFiles | None:
+    return host.disk.files if isinstance(host.disk, WalDisk) else None

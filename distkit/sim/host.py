@@ -1,0 +1,352 @@
+"""A host: one node's process, clock and disk, driving one machine as `distkit.core.machine` says.
+
+The rules that drivers break in practice are each in one method here, so that a mutant can break one: `_hand_over` (what
+waits for the disk), `complete` (when a write counts), `_now` (when the clock is read), `start` (what is remembered).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+
+from distkit.core import DistkitError, Space, StorageError, Write
+from distkit.sim.broken import Broken
+from distkit.sim.chance import SECOND, between, exponential, stream
+from distkit.sim.disks import Disk
+from distkit.sim.timeline import NodeClock
+
+if TYPE_CHECKING:
+    from distkit.sim.world import World
+
+#: Deadlines that `tick` may leave where they are at one instant, before that counts as an endless loop.
+_TICKS_MAX: Final = 100
+#: A full disk is asked for space again after this time, and an idle log proves its last sync.
+CLAIM_INTERVAL: Final = SECOND
+IDLE: Final = SECOND // 50
+#: Flushes that wait for more input do so at most this long.
+_FLUSH_DELAY: Final = SECOND // 1000
+
+
+class Host:
+    """Node `id` of a world. `guest` is what runs on it while `up`."""
+
+    def __init__(self, world: World, node: int, incarnation: int, disk: Disk) -> None:
+        self.world = world
+        self.id = node
+        self.incarnation = incarnation
+        self.disk = disk
+        self.up = False
+        self.paused = False
+        self.barred = ""  #: why it must never run again: its disk lost what others rely on
+        self.rotten = False  #: its disk was damaged on purpose
+        self.boots = 0
+        self.slow = 1.0  #: its disk takes so many times as long
+        self.stalled_until = 0
+        self.peers: set[int] = set()  #: with whom it believes to be connected
+        self.die_at = ""  #: crash at this point of the next flush or write: "flushed", "written", "durable", "sent"
+        self.guest: Any = None
+        self.machine: Any = None
+        self._chance = stream(world.seed, f"host {node}")
+        self._clock = NodeClock(0.0, 1.0, 0)
+        self._wall_offset = 0
+        self._space = Space.OK  # as the machine was told
+        self._held: list[Callable[[], None]] = []  # inputs of a paused process
+        self._stale: float | None = None  # the clock was read, then came the pause
+        self._timer = 0  # when the next TIMER event comes, 0: none is under way
+        self._flushing = False  # a FLUSH event is under way
+        self._flushed_at = self._ticks = 0
+
+    # -- the process --------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start from what the disk holds. A disk that can't be read bars the node for good."""
+        world = self.world
+        random = self._chance
+        self.boots += 1
+        self.up, self.paused = True, False
+        self._held, self._stale = [], None
+        self._timer = 0
+        self._flushing = False
+        self._space = Space.OK
+        options = world.scenario.clock
+        drift = between(random, -options.drift, options.drift)
+        # Each start's clock begins anywhere: what was stored or sent of an earlier one means nothing.
+        self._clock = NodeClock(float(int(between(random, 1, 1_000_000))), 1.0 + drift, world.timeline.now)
+        self._wall_offset = int(between(random, -options.wall, options.wall) * 1e6)
+        try:
+            records = self.disk.boot()
+            self.guest = world.system.boot(self, records, self._now())
+        except DistkitError as error:
+            self.stop(f"can't start: {error}", damaged=True)
+            return
+        self.machine = self.guest.machine
+        world.oracle.booted(self, records)
+        world.tell("restart", self.id, boot=self.boots)
+        self.read_wall()
+        self.flush()
+
+    def crash(self, power: bool) -> None:
+        """The process is gone, and all that was not on the disk; with `power` the disk loses what it was writing."""
+        if not self.up:
+            return
+        self.up = False
+        world = self.world
+        self.disk.lose(self._chance if power else None)
+        self.die_at = ""
+        self.peers.clear()
+        guest, self.guest, self.machine = self.guest, None, None
+        world.oracle.crashed(self)
+        world.tell("crash", self.id, reason="power" if power else "killed")
+        world.system.gone(self, guest)
+        world.process_gone(self, reset=not power)
+
+    def stop(self, reason: str, *, damaged: bool = False) -> None:
+        """The node ends itself: it can't go on. `damaged`: it will not come back either."""
+        self.world.tell("stop", self.id, reason=reason)
+        if damaged:
+            self.world.damaged(self, reason)
+        self.crash(power=False)
+
+    def pause(self, stale: bool) -> None:
+        """The process stands still; `stale`: between reading the clock and using what was read."""
+        if self.up and not self.paused:
+            self.paused = True
+            self._stale = self._now() if stale else None
+            self.world.tell("pause", self.id)
+
+    def resume(self) -> None:
+        """Everything that came meanwhile comes now, at once."""
+        if not self.up or not self.paused:
+            return
+        self.paused = False
+        self.world.tell("resume", self.id)
+        held, self._held = self._held, []
+        boot = self.boots
+        for each in held:
+            if self.up and self.boots == boot:
+                each()
+        if self.up and self.boots == boot:
+            self.wake()
+
+    def jump(self, seconds: float) -> None:
+        """Its clock jumps ahead."""
+        self._clock.jump(seconds)
+        self._rearm()
+
+    # -- inputs -------------------------------------------------------------------------------------------------------
+
+    def call(self, door: str, *arguments: Any) -> Any:
+        """Use a door of the machine now. Errors that the project raises on purpose are findings here."""
+        try:
+            return getattr(self.machine, door)(self._now(), *arguments)
+        except DistkitError as error:
+            raise Broken("errors", f"node {self.id}: {door} raised {type(error).__name__}: {error}") from error
+
+    def input(self, door: str, *arguments: Any) -> None:
+        """The same, and flush now or soon; a paused process gets it later, one that is down never."""
+        if not self.up:
+            return
+        if self.paused:
+            self._held.append(lambda: self.input(door, *arguments))
+            return
+        self.call(door, *arguments)
+        self.touched()
+
+    def receive(self, source: int, message: Any) -> None:
+        """A message arrived."""
+        if not self.up:
+            return
+        if self.paused:
+            self._held.append(lambda: self.receive(source, message))
+            return
+        try:
+            self.machine.receive(self._now(), source, message)
+        except DistkitError as error:
+            raise Broken("errors", f"node {self.id}: receive raised {type(error).__name__}: {error}") from error
+        self.touched()
+
+    def touched(self) -> None:
+        """Something came in: flush now, or let it share a flush with what comes next."""
+        if self._flushing:
+            return
+        if self._chance.random() < self.world.scenario.eager:
+            self.flush()
+        else:
+            self._flushing = True
+            delay = int(self._chance.random() * _FLUSH_DELAY)
+            self.world.timeline.after(delay, self.world.FLUSH, self.id, self.boots)
+
+    def late_flush(self, boot: int) -> None:
+        """The flush that `touched` put off."""
+        if boot == self.boots and self.up:
+            self._flushing = False
+            if self.paused:
+                self._held.append(self.flush)
+            else:
+                self.flush()
+
+    def timer(self, boot: int) -> None:
+        """A deadline may have passed."""
+        if boot == self.boots and self.up and self._timer == self.world.timeline.now:
+            self._timer = 0
+            self.wake()
+
+    def wake(self) -> None:
+        """Tick, if something is due."""
+        if self.paused or not self.up:
+            return
+        if self.machine.deadline() <= self._now():
+            now = self.world.timeline.now
+            self._ticks = self._ticks + 1 if now == self._flushed_at else 0
+            self._flushed_at = now
+            if self._ticks > _TICKS_MAX:
+                raise Broken("progress", f"node {self.id}: a tick leaves its deadline in the past, again and again")
+            self.call("tick")
+            self.touched()
+        self._rearm()
+
+    # -- outputs ------------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Take what the machine has caused."""
+        try:
+            output = self.machine.flush(self._now())
+        except DistkitError as error:
+            raise Broken("errors", f"node {self.id}: flush raised {type(error).__name__}: {error}") from error
+        world = self.world
+        if output is not None:
+            world.oracle.flushed(self, output)
+            for target, message in output.sends:
+                world.oracle.left(self, target, message, held=False)
+                world.send(self, target, message)
+            if self.die_at == "flushed":
+                return self.crash(power=True)
+            boot = self.boots
+            for write in output.writes:
+                self._hand_over(write)
+            if self.up and self.boots == boot:
+                self.guest.take(output)
+            if not self.up or self.boots != boot:
+                return None
+        else:
+            world.oracle.seen(self)
+        self._rearm()
+        return None
+
+    def _hand_over(self, write: Write) -> None:
+        """A write goes to the disk; its messages wait for it."""
+        self.disk.submit(write)
+        self.start_disk()
+
+    def start_disk(self) -> None:
+        """Let the disk begin on what waits for it."""
+        try:
+            if not self.disk.begin():
+                return None
+        except StorageError as error:
+            return self.stop(str(error))
+        options = self.world.scenario.disk
+        delay = options.delay_min + exponential(self._chance, options.delay_mean)
+        now = self.world.timeline.now
+        done = max(now, self.stalled_until) + int(delay * self.slow)
+        self.world.timeline.at(done, self.world.DISK, self.id, self.boots)
+        return None
+
+    def disk_done(self, boot: int) -> None:
+        """The batch is on the disk."""
+        if boot != self.boots or not self.up:
+            return None
+        if self.die_at == "written":
+            return self.crash(power=True)
+        if self.paused:
+            self._held.append(lambda: self.disk_done(boot))
+            return None
+        try:
+            done = self.disk.complete()
+        except StorageError as error:
+            return self.stop(str(error))
+        self.world.oracle.durable(self, done)
+        if self.die_at == "durable":
+            return self.crash(power=True)
+        self._release(done)
+        if self.die_at == "sent":
+            return self.crash(power=True)
+        self.call("persisted", done[-1].token)
+        self.touched()
+        if self.up and self.boots == boot:
+            self.start_disk()
+            self.tell_space()
+            self.world.disk_rests(self)
+        return None
+
+    def _release(self, done: list[Write]) -> None:
+        """What waited for these writes leaves."""
+        world = self.world
+        for write in done:
+            for target, message in write.then:
+                world.oracle.left(self, target, message, held=True)
+                world.send(self, target, message)
+
+    def tell_space(self) -> None:
+        """The disk may be full, or have space again: ask it for more from time to time."""
+        space = self.disk.space
+        if self.up and space is not self._space:
+            self._space = space
+            self.input("storage", space)
+            if space is Space.FULL:
+                self.world.timeline.after(CLAIM_INTERVAL, self.world.CLAIM, self.id, self.boots)
+
+    def claim(self, boot: int) -> None:
+        """Ask a full disk for space again."""
+        if boot != self.boots or not self.up:
+            return None
+        try:
+            full = self.disk.claim() is Space.FULL
+        except StorageError as error:
+            return self.stop(str(error))
+        self.start_disk()
+        if full and self.up:
+            self.world.timeline.after(CLAIM_INTERVAL, self.world.CLAIM, self.id, boot)
+        self.tell_space()
+        return None
+
+    def rest(self, boot: int) -> None:
+        """Nothing was written for a while."""
+        if boot == self.boots and self.up:
+            try:
+                self.disk.idle()
+            except StorageError as error:
+                self.stop(str(error))
+
+    # -- time ---------------------------------------------------------------------------------------------------------
+
+    def _now(self) -> float:
+        """The clock, read now; or, once after a pause, what it showed before."""
+        if self._stale is not None:
+            now, self._stale = self._stale, None
+            return now
+        return self._clock.read(self.world.timeline.now)
+
+    def read_wall(self) -> None:
+        """Tell the machine the wall clock."""
+        if self.up and not self.paused and hasattr(self.machine, "wall"):
+            self.call("wall", self.world.EPOCH_US + self.world.timeline.now // 1000 + self._wall_offset)
+
+    def _rearm(self) -> None:
+        """See to it that `wake` is called when the deadline has passed, somewhat late perhaps."""
+        if not self.up or self.paused:
+            return
+        if self._flushing:
+            return  # the flush will do it
+        due = self.machine.deadline()
+        if due == inf:
+            return
+        world = self.world
+        late = world.scenario.clock.late
+        time = max(world.timeline.now, self._clock.when(due))
+        if late:
+            time += int(self._chance.random() * late)
+        if not self._timer or time < self._timer:
+            self._timer = time
+            world.timeline.at(time, world.TIMER, self.id, self.boots)

@@ -1,0 +1,370 @@
+"""What must hold of a Raft group after every step, judged against all that ever happened.
+
+The ledger remembers leaders, votes, entries and commits for ever, so that a rule broken long after the fact (a second
+leader of an old term, a committed entry rewritten after a restart) is seen at the step that breaks it. Each check
+costs what changed, not what there is.
+
+Sources: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", figure 3; Ongaro's thesis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from distkit._fast.codec import block_entries, block_info
+from distkit.core import Outcome, Reply, RoleName, Write
+from distkit.raft.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    Entries,
+    HardState,
+    Heartbeat,
+    InstallSnapshot,
+    InstallSnapshotReply,
+    RequestVote,
+    RequestVoteReply,
+    SnapshotMark,
+    Truncate,
+)
+from distkit.sim.broken import Broken, require
+
+#: What a node says about its own log or vote: it may leave only when that is durable.
+HELD = (RequestVote, RequestVoteReply, AppendEntriesReply, InstallSnapshotReply)
+
+
+def entries_of(block: bytes) -> list[tuple[int, int, int, bytes]]:
+    """(index, term, kind, payload) of every entry of a block."""
+    term, first, count, _ = block_info(block)
+    found = block_entries(block, first, first + count - 1)
+    return [(index, term, kind, payload) for index, (kind, payload) in enumerate(found, first)]
+
+
+class Stored:
+    """What a sequence of durable records says, by the simplest possible reading of them."""
+
+    def __init__(self) -> None:
+        self.term = self.vote = self.commit = 0
+        self.base = self.snapshot_index = 0
+        self.terms = [0]  # of the entries from index `base` on
+
+    @property
+    def last(self) -> int:
+        """Index of the last entry."""
+        return self.base + len(self.terms) - 1
+
+    def term_of(self, index: int) -> int:
+        """Term of the entry; -1 if the log does not hold it."""
+        position = index - self.base
+        return self.terms[position] if 0 <= position < len(self.terms) else -1
+
+    def copy(self) -> Stored:
+        """The same, to be changed apart from it."""
+        other = Stored()
+        other.term, other.vote, other.commit = self.term, self.vote, self.commit
+        other.base, other.snapshot_index, other.terms = self.base, self.snapshot_index, self.terms.copy()
+        return other
+
+    @classmethod
+    def recovered(cls, records: Iterable[Any]) -> Stored:
+        """What a log says from which old segments are gone: it begins with its newest snapshot."""
+        items = list(records)
+        newest = max((item.snapshot for item in items if type(item) is SnapshotMark), key=lambda each: each.index)
+        stored = cls()
+        for record in items:
+            if isinstance(record, Entries):
+                _, first, _, _ = block_info(record.block)
+                if stored.last < first - 1 <= newest.index:
+                    stored.base, stored.terms = first - 1, [0]  # what was before is gone, and in the snapshot
+            elif isinstance(record, SnapshotMark) and stored.last < record.snapshot.index <= newest.index:
+                stored.base, stored.terms = record.snapshot.index, [record.snapshot.term]
+            stored.replay(record)
+        if stored.base < newest.index:
+            stored.base, stored.terms = newest.index, stored.terms[newest.index - stored.base :]
+        return stored
+
+    def says(self, other: Stored) -> bool:
+        """Whether a node that starts with this may be taken for one that starts with the other."""
+        if (self.term, self.vote, self.last) != (other.term, other.vote, other.last):
+            return False
+        low = max(self.base, other.base)
+        return self.terms[low - self.base :] == other.terms[low - other.base :]
+
+    def replay(self, record: Any) -> None:
+        """Take in the next record."""
+        if isinstance(record, HardState):
+            self._hard_state(record)
+        elif isinstance(record, Entries):
+            term, first, count, _ = block_info(record.block)
+            require(first == self.last + 1, "log", "a gap: block from", first, "after", self.last)
+            require(term >= self.terms[-1], "log", "terms fall:", term, "after", self.terms[-1])
+            self.terms += [term] * count
+        elif isinstance(record, Truncate):
+            require(
+                self.base < record.index <= self.last, "log", "truncated at", record.index, "in", self.base, self.last
+            )
+            del self.terms[record.index - self.base :]
+        elif isinstance(record, SnapshotMark):
+            self._hard_state(record)
+            snapshot = record.snapshot
+            require(snapshot.index >= self.snapshot_index, "monotone", "snapshot falls to", snapshot.index)
+            self.snapshot_index = snapshot.index
+            if record.reset or self.last == 0:  # an image begins with the snapshot
+                self.base, self.terms = snapshot.index, [snapshot.term]
+            else:
+                known = self.term_of(snapshot.index)
+                require(known == snapshot.term, "log", "snapshot of an unknown entry", snapshot.index)
+        else:
+            raise Broken("log", f"unknown record {record!r}")
+
+    def _hard_state(self, record: HardState | SnapshotMark) -> None:
+        require(record.term >= self.term, "monotone", "stored term falls from", self.term, "to", record.term)
+        if record.term == self.term:
+            same = self.vote in (0, record.vote)
+            require(same, "election safety", "vote changed within term", self.term, self.vote, record.vote)
+        kept = record.commit >= self.commit or record.commit >= self.last
+        require(kept, "monotone", "stored commit falls", record)
+        self.term, self.vote, self.commit = record.term, record.vote, record.commit
+
+
+class View(Protocol):
+    """What the ledger sees of a node. `accepted` is what it was told to write, `durable` what is written."""
+
+    id: int
+    up: bool
+    machine: Any
+    accepted: Stored
+    durable: Stored
+    term_seen: int
+    commit_seen: int
+
+
+class Ledger:
+    """Everything that ever happened in one group, and the checks against it."""
+
+    def __init__(self, nodes: Mapping[int, Any], voters: int) -> None:
+        self.nodes: Mapping[int, View] = nodes
+        self.majority = voters // 2 + 1
+        self.leaders: dict[int, int] = {}  # term -> node
+        self.votes: dict[tuple[int, int], int] = {}  # (term, voter) -> candidate
+        # (index, term) -> (term of the entry before, kind, payload, time)
+        self.entries: dict[tuple[int, int], tuple[int, int, bytes, int]] = {}
+        self.committed: list[int] = [0]  # index -> term
+        self.committed_by: list[int] = [0]  # index -> term of the leader that committed it
+        self.floors: dict[int, int] = {}  # read ticket -> what its index must reach
+        self.commands: dict[int, tuple[bytes, ...]] = {}  # proposal ticket -> commands
+        self.replies: dict[int, Reply] = {}
+        self._blocks: dict[tuple[int, int, int], bytes] = {}  # (first, term, term before) -> a block that was checked
+
+    # -- the disk -----------------------------------------------------------------------------------------------------
+
+    def wrote(self, node: View, write: Write) -> None:
+        """A machine handed out a write."""
+        hard = None
+        for record in write.records:
+            if isinstance(record, HardState | SnapshotMark):
+                hard = record
+            elif isinstance(record, Truncate):
+                self._truncated(node, record.index)
+            elif isinstance(record, Entries):
+                require(hard is not None, "durability", "entries without a hard state before them", write)
+                assert hard is not None
+                known = hard.commit >= node.commit_seen
+                require(known, "durability", "entries forget commit", node.commit_seen, "over", hard)
+                self._appended(node, record.block)
+            node.accepted.replay(record)
+            self._recoverable(node)
+        if hard is not None:
+            same = hard.term == node.machine.term
+            require(same, "durability", "hard state of another term", hard, node.machine.term)
+        for _, message in write.then:
+            require(isinstance(message, HELD), "durability", "needs no disk but waits for it:", message)
+
+    def _recoverable(self, node: View) -> None:
+        """A crash may keep any prefix of the records; what it would then take for committed must be."""
+        commit = min(node.accepted.commit, node.accepted.last)
+        for index in range(max(node.accepted.base, node.commit_seen), min(commit + 1, len(self.committed))):
+            same = node.accepted.term_of(index) == self.committed[index]
+            require(same, "durability", "a crash here makes node", node.id, "commit another entry at", index)
+
+    def _truncated(self, node: View, index: int) -> None:
+        leads = self.leaders.get(node.machine.term) == node.id
+        require(not leads, "leader append-only", "leader", node.id, "truncates its log at", index)
+        for gone in range(index, min(node.accepted.last, len(self.committed) - 1) + 1):
+            term = node.accepted.term_of(gone)
+            kept = term != self.committed[gone]
+            require(kept, "committed entries", "entry", gone, "of term", term, "truncated on", node.id)
+
+    def _appended(self, node: View, block: bytes) -> None:
+        """Log matching: an (index, term) has one content and one predecessor, whoever holds it."""
+        round_, first, _, time_us = block_info(block)
+        previous = node.accepted.terms[-1] if first == node.accepted.last + 1 else -1
+        key = (first, round_, previous)
+        if self._blocks.get(key) is block:
+            return
+        before = self.entries.get((first - 1, previous), (0, 0, b"", 0))[3]
+        require(before <= time_us, "log matching", "time falls from", before, "to", time_us, "at", first)
+        for index, term, kind, payload in entries_of(block):
+            found = (previous, kind, payload, time_us)
+            known = self.entries.get((index, term))
+            if known is None:
+                leader = self.leaders.get(term, node.id)
+                born = leader == node.id
+                require(born, "log matching", "entry", index, "of term", term, "born on", node.id, "not on", leader)
+                self.entries[index, term] = found
+            else:
+                require(known == found, "log matching", "entry", index, "of term", term, "differs on", node.id)
+            previous = term
+        self._blocks[key] = block
+
+    def left(self, node: View, target: int, message: Any, held: bool) -> None:
+        """A message leaves its node; `held`: after a write of it became durable."""
+        kind = type(message)
+        if kind is Heartbeat or kind is AppendEntries or kind is InstallSnapshot:
+            leader = self.leaders.setdefault(message.term, node.id)
+            require(leader == node.id, "election safety", "node", node.id, "leads the term of", leader, ":", message)
+            if kind is AppendEntries:
+                own = message.prev_index <= node.accepted.last
+                require(own, "log matching", "node", node.id, "appends behind its own log", message)
+            return
+        if kind not in HELD:
+            return
+        require(held, "durability", "node", node.id, "sent before the disk had it:", message)
+        if kind is RequestVote:
+            self._asked(node, message)
+        elif kind is RequestVoteReply:
+            if message.granted and not message.pre:
+                self._voted(node, target, message)
+        else:
+            durable = node.durable
+            require(durable.term >= message.term, "durability", "answers in a term that it may forget", message)
+            accepted = getattr(message, "accepted", True) and durable.term == message.term
+            if accepted and self.leaders.get(message.term) == target:
+                self._acknowledged(node, target, message.index)
+
+    def _asked(self, node: View, message: RequestVote) -> None:
+        durable = node.durable
+        if not message.pre and durable.term == message.term:
+            require(durable.vote == node.id, "durability", "asks for votes without its own", message)
+            require(
+                durable.last >= message.last_index, "durability", "asks for votes with entries it may lose", message
+            )
+        known = durable.term >= message.term - message.pre
+        require(known, "durability", "asks for votes of a term it may forget", message)
+
+    def _voted(self, node: View, target: int, message: RequestVoteReply) -> None:
+        durable = node.durable
+        require(durable.term >= message.term, "durability", "granted a vote that it may forget", message)
+        if durable.term == message.term:
+            same = durable.vote == target
+            require(same, "durability", "granted", target, "but stored a vote for", durable.vote)
+        first = self.votes.setdefault((message.term, node.id), target)
+        require(first == target, "election safety", "node", node.id, "voted twice in term", message.term, first, target)
+
+    def _acknowledged(self, node: View, leader: int, index: int) -> None:
+        last = node.durable.last
+        require(index <= last, "durability", "node", node.id, "acknowledged", index, "with", last, "durable")
+        other = self.nodes.get(leader)
+        if other is not None and other.up and other.machine.role is RoleName.LEADER:
+            mine, theirs = node.durable.term_of(index), other.accepted.term_of(index)
+            same = mine == theirs or -1 in (mine, theirs)
+            require(same, "log matching", "acknowledged an entry that differs", index, mine, theirs)
+
+    # -- the state of a machine ---------------------------------------------------------------------------------------
+
+    def state(self, node: View) -> None:
+        """Look at a machine after its flush."""
+        machine, accepted, durable = node.machine, node.accepted, node.durable
+        require(machine.term >= node.term_seen, "monotone", "term falls from", node.term_seen, "to", machine.term)
+        node.term_seen = machine.term
+        require(accepted.term == machine.term, "durability", "term", machine.term, "was never written", accepted.term)
+        last = machine.last_index
+        require(accepted.last == last, "durability", "log ends at", last, "written", accepted.last)
+        if machine.role is RoleName.LEADER and self.leaders.get(machine.term) != node.id:
+            self._leads(node)
+        self._commit(node)
+        commit, flushed = machine.commit_index, machine.flushed_index
+        require(commit <= last, "positions", "commit behind the log", commit)
+        require(machine.applied_index <= min(commit, flushed), "positions", "applied too early", machine.applied_index)
+        require(flushed <= durable.last, "positions", "flushed", flushed, "durable", durable.last)
+        stored, held = durable.term_of(flushed), accepted.term_of(flushed)
+        require(stored == held or -1 in (stored, held), "positions", "flushed entry was rewritten:", flushed)
+        ordered = machine.window.base_index <= machine.snapshot.index <= commit
+        require(ordered, "positions", "purged, snapshot, commit out of order")
+
+    def _leads(self, node: View) -> None:
+        """A leader is new: it is the only one of its term, and has all that is committed."""
+        machine, accepted = node.machine, node.accepted
+        only = machine.term not in self.leaders
+        require(
+            only,
+            "election safety",
+            "node",
+            node.id,
+            "and node",
+            self.leaders.get(machine.term),
+            "both lead term",
+            machine.term,
+        )
+        self.leaders[machine.term] = node.id
+        for index in range(accepted.base, len(self.committed)):
+            complete = accepted.term_of(index) == self.committed[index] or self.committed_by[index] >= machine.term
+            require(complete, "leader completeness", "leader", node.id, "lacks committed entry", index)
+
+    def _commit(self, node: View) -> None:
+        commit, accepted = node.machine.commit_index, node.accepted
+        if commit == node.commit_seen:
+            return
+        require(commit > node.commit_seen, "monotone", "commit falls from", node.commit_seen, "to", commit)
+        fresh = False
+        for index in range(max(node.commit_seen + 1, accepted.base), commit + 1):
+            term = accepted.term_of(index)
+            if index == len(self.committed):
+                self.committed.append(term)
+                self.committed_by.append(node.machine.term)
+                fresh = True
+            same = self.committed[index] == term
+            require(same, "committed entries", "node", node.id, "committed another entry at", index)
+        node.commit_seen = commit
+        if fresh and len(self.nodes) >= self.majority:
+            holders = [each for each in self.nodes.values() if each.durable.term_of(commit) == self.committed[commit]]
+            enough = len(holders) >= self.majority
+            require(enough, "durability", "entry", commit, "is committed on no durable quorum")
+
+    def applied(self, index: int, term: int, kind: int, payload: bytes) -> None:
+        """An entry is applied somewhere."""
+        committed = index < len(self.committed) and self.committed[index] == term
+        require(committed, "state machine safety", "applied but not committed:", index)
+        same = self.entries.get((index, term), (0, kind, payload))[1:3] == (kind, payload)
+        require(same, "state machine safety", "applied other bytes", index)
+
+    # -- tickets ------------------------------------------------------------------------------------------------------
+
+    def replied(self, reply: Reply) -> None:
+        """The machine ended a ticket."""
+        ticket = reply.ticket
+        require(ticket not in self.replies, "tickets", "second reply to ticket", ticket, reply)
+        self.replies[ticket] = reply
+        if ticket in self.floors:
+            ended = reply.outcome in (Outcome.READABLE, Outcome.REFUSED, Outcome.LOST)
+            require(ended, "tickets", "not an end of a read:", reply)
+            if reply.outcome is Outcome.READABLE:
+                require(reply.index >= self.floors[ticket], "stale read", reply, "floor", self.floors[ticket])
+        elif ticket in self.commands and reply.outcome is Outcome.COMMITTED:
+            found = self.contents(range(reply.first, reply.index + 1))
+            require(found == self.commands[ticket], "tickets", "committed something else for ticket", ticket, found)
+            require(self.committed[reply.index] == reply.term, "tickets", "committed in another term", reply)
+
+    def contents(self, indexes: range) -> tuple[bytes, ...]:
+        """Payloads of committed entries."""
+        require(indexes.stop <= len(self.committed), "tickets", "not committed:", indexes)
+        return tuple(self.entries[index, self.committed[index]][2] for index in indexes)
+
+    def finish(self) -> None:
+        """At the end of a run: what was said not to be done was not done."""
+        done = {self.entries[at][2] for at in enumerate(self.committed) if at in self.entries}
+        for ticket, commands in self.commands.items():
+            reply = self.replies.get(ticket)
+            if reply is not None and reply.outcome in (Outcome.REFUSED, Outcome.SUPERSEDED):
+                undone = done.isdisjoint(commands)
+                require(undone, "tickets", "ticket", ticket, "ended as", reply, "but is committed")

@@ -1,0 +1,199 @@
+"""Judges a run of replicas: the ledger of Raft, and what is applied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from distkit.core import RoleName, StateMachine, Write
+from distkit.raft import Raft
+from distkit.raft.messages import AppendEntriesReply, RequestVote, SnapshotMark, Truncate
+from distkit.sim.broken import Broken, require
+from distkit.sim.raft_ledger import Ledger, Stored
+
+if TYPE_CHECKING:
+    from distkit.sim.host import Host
+    from distkit.sim.world import World
+
+
+class _Node:
+    """What the ledger sees of a host."""
+
+    def __init__(self, node: int) -> None:
+        self.id = node
+        self.up = False
+        self.machine: Any = None
+        self.accepted = Stored()
+        self.durable = Stored()
+        self.term_seen = self.commit_seen = 0
+        self.seen: tuple[Any, ...] = ()
+        self.flight: list[Any] = []  # records of writes that are not durable yet
+        self.applied: list[tuple[int, int, bytes, bytes]] = []  # by the flush under way
+
+
+class RaftOracle:
+    """See the module. `watched` wraps an application, so that everything applied is looked at."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.nodes: dict[int, _Node] = {node: _Node(node) for node in range(1, world.scenario.nodes + 1)}
+        self.ledger = Ledger(self.nodes, world.scenario.nodes)
+        self.results: dict[int, tuple[bytes, bytes]] = {}  #: index -> (command, its result)
+        self.taken: dict[bytes, int] = {}  #: command -> index at which it was applied
+
+    # -- what a host tells --------------------------------------------------------------------------------------------
+
+    def booted(self, host: Host, records: Iterable[Any]) -> None:
+        """A node came back: with what it had made durable, and at most some of what was under way besides."""
+        node = self.nodes[host.id]
+        found = Stored.recovered(records)
+        if host.boots > 1:
+            self._survived(node, found)
+        node.durable, node.accepted, node.flight = found, found.copy(), []
+        node.machine = host.guest.raft
+        node.up, node.seen = True, ()
+        node.applied.clear()
+        node.term_seen, node.commit_seen = found.term, 0
+        require(
+            node.machine.last_index == found.last,
+            "disk",
+            "node",
+            host.id,
+            "recovered a log up to",
+            node.machine.last_index,
+        )
+        require(node.machine.term == found.term, "disk", "node", host.id, "recovered term", node.machine.term)
+
+    def _survived(self, node: _Node, found: Stored) -> None:
+        possible = node.durable.copy()
+        if found.says(possible):
+            return
+        for record in node.flight:
+            possible.replay(record)
+            if found.says(possible):
+                self.world.marks["a part of a write survived a crash"] += 1
+                return
+        seen, held = (found.term, found.vote, found.last), node.durable
+        durable = (held.term, held.vote, held.last)
+        raise Broken("disk", f"node {node.id} came back with (term, vote, last) {seen}; {durable} was durable")
+
+    def crashed(self, host: Host) -> None:
+        self.nodes[host.id].up = False
+
+    def flushed(self, host: Host, output: Any) -> None:
+        node = self.nodes[host.id]
+        for write in output.writes:
+            self.ledger.wrote(node, write)
+            node.flight += write.records
+            self._mark(host, write)
+        self.seen(host)
+
+    def seen(self, host: Host) -> None:
+        node = self.nodes[host.id]
+        s = node.machine.state
+        seen = (s.term, s.role, s.commit, s.applied, s.flushed, s.window.last, s.snapshot)
+        if seen != node.seen:
+            node.seen = seen
+            self.ledger.state(node)
+        if node.applied:
+            for each in node.applied:
+                self._applied(*each)
+            node.applied.clear()
+
+    def left(self, host: Host, target: int, message: Any, held: bool) -> None:
+        self.ledger.left(self.nodes[host.id], target, message, held)
+
+    def durable(self, host: Host, done: Iterable[Write]) -> None:
+        node = self.nodes[host.id]
+        for write in done:
+            for record in write.records:
+                node.durable.replay(record)
+            del node.flight[: len(write.records)]
+
+    # -- what is applied ----------------------------------------------------------------------------------------------
+
+    def watched(self, host: Host, application: StateMachine) -> StateMachine:
+        """The application, with everything it applies looked at."""
+        return _Watched(self.nodes[host.id].applied, application)
+
+    def _applied(self, index: int, term: int, command: bytes, result: bytes) -> None:
+        """State machine safety; and no operation takes effect twice."""
+        known = self.results.get(index)
+        if known is None:
+            committed = self.ledger.committed
+            legal = index < len(committed) and committed[index] == term
+            require(legal, "state machine safety", "applied but not committed:", index)
+            self.results[index] = (command, result)
+            before = self.taken.setdefault(command, index)
+            require(before == index, "at most once", command, "is applied at", before, "and at", index)
+            self.world.clients.applied(index, command, result)
+        else:
+            same = known == (command, result)
+            require(same, "state machine safety", "at", index, known, "elsewhere, here", command, result)
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def leader(self) -> int:
+        """The leader of the highest term, 0: none."""
+        leading = [
+            (node.machine.term, node.id)
+            for node in self.nodes.values()
+            if node.up and node.machine.role is RoleName.LEADER
+        ]
+        return max(leading, default=(0, 0))[1]
+
+    def settled(self) -> str:
+        """Why the group is not at rest; "" if it is: one leader, equal logs and states, nobody is owed anything."""
+        up = [host for host in self.world.hosts.values() if host.up]
+        leader = self.leader()
+        if not leader:
+            return "there is no leader"
+        for host in up:
+            raft: Raft = host.guest.raft
+            mine = self.world.hosts[leader].guest.raft
+            if raft.leader != leader or raft.term != mine.term:
+                return f"node {host.id} does not follow node {leader}"
+            if (raft.last_index, raft.commit_index, raft.applied_index) != (mine.last_index,) * 3:
+                return f"node {host.id} is at {raft.applied_index} of {raft.commit_index} of {mine.last_index}"
+        return ""
+
+    def finish(self) -> None:
+        """After the heal: states are equal."""
+        up = [host for host in self.world.hosts.values() if host.up]
+        states = {host.guest.machine.digest() for host in up}
+        require(len(states) == 1, "state machine safety", "states differ after everything healed")
+
+    def _mark(self, host: Host, write: Write) -> None:
+        marks = self.world.marks
+        for record in write.records:
+            if type(record) is Truncate:
+                marks["a conflicting suffix was truncated"] += 1
+            elif type(record) is SnapshotMark and record.reset:
+                marks["a log was replaced by a snapshot"] += 1
+        for _, message in write.then:
+            if type(message) is AppendEntriesReply and not message.accepted:
+                marks["an append was refused"] += 1
+            elif type(message) is RequestVote and not message.pre:
+                marks["an election was held"] += 1
+
+
+class _Watched(StateMachine):
+    """An application whose results are compared with those of the other nodes."""
+
+    def __init__(self, applied: list[tuple[int, int, bytes, bytes]], application: StateMachine) -> None:
+        self._applied = applied
+        self._application = application
+
+    def apply(self, index: int, term: int, time_us: int, command: bytes) -> bytes:
+        result = self._application.apply(index, term, time_us, command)
+        self._applied.append((index, term, command, result))
+        return result
+
+    def snapshot(self) -> Iterator[bytes]:
+        return self._application.snapshot()
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        self._application.restore(chunks)
+
+    def digest(self) -> bytes:
+        return self._application.digest()

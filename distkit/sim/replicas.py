@@ -1,0 +1,338 @@
+"""Replicas in the simulator: the same ReplicaCore that a node runs, with an application whose operations are
+checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Final
+
+from distkit.codec import FrameDecoder
+from distkit.core import Configuration, Full, IdentityError, Member, PeerError, StorageError, record
+from distkit.log import WalOptions
+from distkit.raft import RaftOptions, Snapshot, formation_records
+from distkit.raft import messages as raft
+from distkit.replica import (
+    Fetch,
+    FetchFrom,
+    Formation,
+    LoadSnapshot,
+    ReplicaCore,
+    ReplicaOptions,
+    ReplicaOutput,
+    ReplicaReply,
+    SaveSnapshot,
+    SnapshotGone,
+    SnapshotPolicy,
+    judge_hello,
+    registry,
+)
+from distkit.replica import fetch as pieces
+from distkit.sim.broken import require
+from distkit.sim.chance import SECOND, stream
+from distkit.sim.disks import CLUSTER, Disk, Receiver, RecordDisk, WalDisk
+from distkit.sim.files import MemoryFiles
+from distkit.sim.host import Host
+from distkit.sim.objects import Objects
+from distkit.sim.raft_oracle import RaftOracle
+
+if TYPE_CHECKING:
+    from distkit.sim.world import World
+
+#: Time between an ask for a piece of a snapshot and its arrival, and after which a fetch is given up.
+_PIECE: Final = SECOND // 500
+_FETCH_MAX: Final = 5 * SECOND
+_PIECE_BYTES: Final = 512
+_SAVE: Final = SECOND // 20
+
+
+def incarnation(node: int, disks: int = 1) -> int:
+    """Of the directory of a node, its `disks`th."""
+    return 1000 * disks + node
+
+
+class ReplicaSystem:
+    """Replicas of `distkit.sim.objects` over Raft."""
+
+    def __init__(self, recover: Callable[..., Any]) -> None:
+        self.recover = recover  #: `distkit.raft.recover`, or that of a machine with one rule broken
+        self.registry = registry()
+
+    def host(self, world: World, node: int) -> Host:
+        disk = self.disk(world, node)
+        disk.form(formation_records(self.configuration(world.scenario.nodes)))
+        return Host(world, node, incarnation(node), disk)
+
+    def disk(self, world: World, node: int) -> Disk:
+        """An empty disk."""
+        if not world.scenario.by_bytes:
+            return RecordDisk()
+        size = world.scenario.disk.segment_bytes
+        options = WalOptions(first_segment_bytes=size, segment_bytes=size, reserve_bytes=8192)
+        return WalDisk(node, incarnation(node), options, MemoryFiles())
+
+    def configuration(self, nodes: int) -> Configuration:
+        """The first configuration of a cluster of this size."""
+        members = (Member(node, incarnation(node), f"127.0.0.1:{7100 + node}") for node in range(1, nodes + 1))
+        return Configuration(1, tuple(members))
+
+    def oracle(self, world: World) -> RaftOracle:
+        return RaftOracle(world)
+
+    def boot(self, host: Host, records: list[Any], now: float) -> Any:
+        return ReplicaGuest(self, host, records, now)
+
+    def gone(self, host: Host, guest: ReplicaGuest | None) -> None:
+        if guest is not None:
+            host.world.clients.lost(guest.tickets)
+
+    def wiped(self, world: World, host: Host) -> None:
+        """An empty disk under the same id: the same code that nodes use must refuse it, on both ends."""
+        nodes = world.scenario.nodes
+        configuration = self.configuration(nodes)
+        members = tuple((member.id, member.address) for member in configuration.members)
+        hello = Hello(host.id, incarnation(host.id, 2), members, None, 0)
+        for peer in world.hosts.values():
+            if peer is host:
+                continue
+            theirs = Hello(peer.id, peer.incarnation, members, configuration, CLUSTER)
+            formation = Formation(host.id, hello.incarnation, dict(members))
+            refused = [
+                _refuses(formation.hello, theirs),
+                _refuses(judge_hello, peer.id, configuration, CLUSTER, hello),
+            ]
+            require(all(refused), "identity", "node", host.id, "came back with an empty disk, not refused:", refused)
+            world.marks["a wiped node was refused"] += 1
+
+    def decode(self, data: bytes) -> Any:
+        decoder = FrameDecoder(self.registry)
+        decoder.feed(data)
+        ((_, message),) = decoder
+        return message
+
+    def described(self, message: Any) -> dict[str, Any]:
+        return {"message": type(message).__name__, "term": getattr(message, "term", 0), "detail": _detail(message)}
+
+
+@record
+class Hello:
+    """What a node says about itself, see `distkit.replica.PeerHello`."""
+
+    node: int
+    incarnation: int
+    members: tuple[tuple[int, str], ...]
+    configuration: Configuration | None
+    cluster: int
+
+
+def _refuses(judge: Callable[..., None], *arguments: Any) -> bool:
+    try:
+        judge(*arguments)
+    except IdentityError:
+        return True
+    return False
+
+
+class ReplicaGuest:
+    """A replica on a host, and the snapshot files that it asks for."""
+
+    def __init__(self, system: ReplicaSystem, host: Host, records: list[Any], now: float) -> None:
+        world = host.world
+        self.host = host
+        self.world = world
+        self.tickets: set[int] = set()  #: of clients, not ended yet
+        self.objects = Objects()
+        self.fetching: FetchFrom | None = None
+        self._free = 0  # when the files' thread has done what it was given
+        random = stream(world.seed, f"machine {host.id} {host.boots}")
+        raft_options, options = _options(world)
+        machine = system.recover(
+            records,
+            node=host.id,
+            incarnation=host.incarnation,
+            random=random,
+            now=now,
+            options=raft_options,
+            trace=self._tell if world.trace is not None else None,
+        )
+        application = world.oracle.watched(host, self.objects)
+        self.machine = ReplicaCore(machine, application, options, now=now, origin=random.getrandbits(63))
+        snapshot = machine.snapshot
+        if snapshot.index > 0:
+            self.machine.load(host.disk.chunks(snapshot))
+            self.machine.restored(now, snapshot)
+
+    @property
+    def raft(self) -> Any:
+        """The consensus machine."""
+        return self.machine.raft
+
+    def _tell(self, event: str, fields: dict[str, Any]) -> None:
+        """A transition of the machine, with true time instead of the node's."""
+        self.world.tell(event, **{**fields, "time": self.world.timeline.now / SECOND})
+
+    def digest(self) -> bytes:
+        raft: bytes = self.raft.digest()
+        return raft + self.machine.digest()
+
+    def take(self, output: ReplicaOutput) -> None:
+        for reply in output.replies:
+            self._reply(reply)
+        for work in output.snapshots:
+            if isinstance(work, SaveSnapshot):
+                self._in_turn(_SAVE, self._save, work)
+            elif isinstance(work, LoadSnapshot):
+                self._in_turn(_SAVE, self._load, work.snapshot)
+            elif isinstance(work, FetchFrom):
+                self._begin_fetch(work)
+            else:
+                self._in_turn(0, self.host.disk.release, work)
+
+    def _reply(self, reply: ReplicaReply) -> None:
+        if reply.ticket in self.tickets:
+            self.tickets.discard(reply.ticket)
+            self.world.clients.replied(self, reply)
+
+    # -- snapshots ----------------------------------------------------------------------------------------------------
+
+    def _in_turn(self, delay: int, work: Callable[..., None], *arguments: Any) -> None:
+        """Do something with files, behind what was asked for before: a node has one thread for them."""
+        now = self.world.timeline.now
+        self._free = max(self._free, now) + delay
+        self._later(self._free - now, work, *arguments)
+
+    def _later(self, delay: int, work: Callable[..., None], *arguments: Any) -> None:
+        """Do something after a while, if this very process still lives."""
+        host, boot = self.host, self.host.boots
+
+        def run() -> None:
+            if not host.up or host.boots != boot:
+                return
+            if host.paused:
+                self.world.timeline.after(SECOND // 10, self.world.WORK, host.id, run)
+                return
+            try:
+                work(*arguments)
+            except StorageError as error:
+                host.stop(str(error))
+
+        self.world.timeline.after(delay, self.world.WORK, host.id, run)
+
+    def _save(self, work: SaveSnapshot) -> None:
+        try:
+            snapshot = self.host.disk.save(work)
+        except Full:
+            self.host.input("snapshot_failed")
+            return
+        self.world.marks["a snapshot was taken"] += 1
+        self.host.input("snapshot_saved", snapshot)
+
+    def _load(self, snapshot: Snapshot) -> None:
+        self.machine.load(self.host.disk.chunks(snapshot))
+        self.world.marks["a snapshot was installed"] += 1
+        self.host.input("restored", snapshot)
+
+    def _begin_fetch(self, work: FetchFrom) -> None:
+        """Ask the source for piece after piece."""
+        self.fetching = work
+        try:
+            receiver = self.host.disk.receiver(work.snapshot)
+        except Full:
+            self._later(0, self._end_fetch, work, None)
+            return
+        fetch = Fetch(work.snapshot, receiver.received, _PIECE_BYTES)
+        self._later(_PIECE, self._ask, work, fetch, receiver, self.world.timeline.now + _FETCH_MAX)
+
+    def _ask(self, work: FetchFrom, fetch: Fetch, receiver: Receiver, until: int) -> None:
+        """One piece. The other end answers at once: what takes time is in `_PIECE`."""
+        world = self.world
+        if self.fetching is not work:
+            return receiver.close()
+        request = fetch.request()
+        if request is None:
+            return self._check(work, receiver)
+        source = world.hosts[work.source]
+        cut = world.network.cut
+        reachable = (
+            source.up
+            and not source.paused
+            and cut.isdisjoint(((work.source, self.host.id), (self.host.id, work.source)))
+        )
+        if not reachable:
+            if world.timeline.now >= until:
+                receiver.close()
+                return self._end_fetch(work, None)
+            return self._later(SECOND // 2, self._ask, work, fetch, receiver, until)
+        try:
+            answer = source.guest.piece(self.host.id, request)
+            offset = fetch.received
+            receiver.write(offset, fetch.take(answer))
+        except (SnapshotGone, Full):
+            receiver.close()
+            return self._end_fetch(work, None)
+        return self._later(_PIECE, self._ask, work, fetch, receiver, until)
+
+    def _check(self, work: FetchFrom, receiver: Receiver) -> None:
+        """All pieces are here."""
+        try:
+            receiver.finish()
+        except (PeerError, Full):
+            return self._end_fetch(work, None)
+        finally:
+            receiver.close()
+        return self._end_fetch(work, work.snapshot)
+
+    def _end_fetch(self, work: FetchFrom, snapshot: Snapshot | None) -> None:
+        if self.fetching is work:
+            self.fetching = None
+        if snapshot is not None:
+            self.host.input("fetched", snapshot)
+        else:
+            self.host.input("fetch_failed", work.snapshot)
+
+    def piece(self, peer: int, request: Any) -> Any:
+        """Give a peer a piece of the snapshot that it was offered."""
+        core, host = self.machine, self.host
+        snapshot = core.snapshot_offered(peer) or self.raft.snapshot
+        if (request.index, request.term) != (snapshot.index, snapshot.term):
+            host.input("snapshot_sent", peer, False)
+            return pieces.gone(request)
+        host.call("snapshot_serving", peer, snapshot)
+        offset, size = pieces.span(request, snapshot)
+        data = host.disk.read(snapshot, offset, size)
+        if offset + len(data) == snapshot.size:
+            host.input("snapshot_sent", peer, True)
+        return pieces.piece(request, snapshot, data)
+
+
+def _options(world: World) -> tuple[RaftOptions, ReplicaOptions]:
+    """The options of the machine and of the replica, by the names in the scenario."""
+    given: dict[str, Any] = dict(world.scenario.machine_options)
+    policy = {each.name for each in fields(SnapshotPolicy)}
+    own = {each.name for each in fields(RaftOptions)}
+    replica = {name: value for name, value in given.items() if name not in policy | own}
+    snapshot = SnapshotPolicy(**{name: value for name, value in given.items() if name in policy})
+    return (
+        RaftOptions(**{name: value for name, value in given.items() if name in own}),
+        ReplicaOptions(snapshot=snapshot, **replica),
+    )
+
+
+def _detail(message: Any) -> str:
+    """A message in a few words."""
+    kind = type(message)
+    if kind is raft.AppendEntries:
+        return f"after {message.prev_index}/{message.prev_term}, {len(message.blocks)} blocks, commit {message.commit}"
+    if kind is raft.AppendEntriesReply:
+        return (
+            f"has {message.index}" if message.accepted else f"refuses {message.index}, agrees to {message.hint_index}"
+        )
+    if kind is raft.RequestVote:
+        return f"{'pre-vote, ' if message.pre else ''}log to {message.last_index}/{message.last_term}"
+    if kind is raft.RequestVoteReply:
+        return f"{'pre-vote ' if message.pre else ''}{'granted' if message.granted else 'refused'}"
+    if kind is raft.InstallSnapshot:
+        return f"snapshot at {message.snapshot.index}"
+    if kind is raft.InstallSnapshotReply:
+        return f"has {message.index}"
+    return ""

@@ -1,0 +1,95 @@
+"""What a world needs to know of the protocol that it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from distkit.codec import Registry
+from distkit.core import Write
+
+if TYPE_CHECKING:
+    from distkit.sim.host import Host
+    from distkit.sim.world import World
+
+
+class Guest(Protocol):
+    """What runs on a host. `machine` has the doors of `distkit.core.machine`."""
+
+    machine: Any
+
+    def take(self, output: Any) -> None:
+        """Take what a flush gave, but for sends and writes: replies, what is delivered."""
+        ...
+
+    def digest(self) -> bytes:
+        """The state, for the digest of the run."""
+        ...
+
+
+class Oracle(Protocol):
+    """Judges a run: raises Broken at the step that breaks a rule."""
+
+    def booted(self, host: Host, records: Iterable[Any]) -> None: ...
+    def crashed(self, host: Host) -> None: ...
+    def flushed(self, host: Host, output: Any) -> None:
+        """A flush gave something; nothing of it has left yet."""
+        ...
+
+    def seen(self, host: Host) -> None:
+        """A flush gave nothing."""
+        ...
+
+    def left(self, host: Host, target: int, message: Any, held: bool) -> None:
+        """A message leaves; `held`: it waited for a write."""
+        ...
+
+    def durable(self, host: Host, done: Iterable[Write]) -> None:
+        """Writes are on the disk; their messages have not left yet."""
+        ...
+
+    def leader(self) -> int:
+        """The node that leads, 0: none. Faults and calls may ask for it."""
+        ...
+
+    def settled(self) -> str:
+        """What is not at rest yet, after everything healed; "" if nothing."""
+        ...
+
+    def finish(self) -> None:
+        """The end, after `settled`: what only the end can show."""
+        ...
+
+
+class System(Protocol):
+    """A kind of node."""
+
+    registry: Registry
+
+    def host(self, world: World, node: int) -> Host:
+        """A host with the disk of a new node."""
+        ...
+
+    def oracle(self, world: World) -> Any:
+        """An Oracle."""
+        ...
+
+    def boot(self, host: Host, records: list[Any], now: float) -> Any:
+        """A Guest: the machine that its durable records amount to."""
+        ...
+
+    def gone(self, host: Host, guest: Any) -> None:
+        """The process of this guest died: whoever waited for it knows nothing."""
+        ...
+
+    def wiped(self, world: World, host: Host) -> None:
+        """The disk of this host is empty now. Broken, unless its peers would refuse it."""
+        ...
+
+    def decode(self, data: bytes) -> Any:
+        """The message of one frame. PeerError: it is damaged."""
+        ...
+
+    def described(self, message: Any) -> dict[str, Any]:
+        """What the trace says of a message: message, term, detail."""
+        ...

@@ -1,0 +1,213 @@
+"""The world: hosts, the network between them, faults, clients, and virtual time, from one scenario.
+
+    network     world.send -> DELIVER -> host.receive
+    disk        host.start_disk -> DISK -> host.disk_done
+    clock       host -> TIMER -> host.wake
+    faults, clients, connections: events of their own
+
+Nothing here knows a protocol: `system` makes the machines and judges them, see `distkit.sim.systems`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+from distkit.core import PeerError
+from distkit.sim.broken import Broken
+from distkit.sim.chance import SECOND, stream
+from distkit.sim.clients import Clients
+from distkit.sim.faults import Faults
+from distkit.sim.host import IDLE, Host
+from distkit.sim.network import Network
+from distkit.sim.scenario import Scenario
+from distkit.sim.systems import System
+from distkit.sim.timeline import Timeline
+
+#: Takes one event of a run, see `docs/testing.md`.
+Trace = Callable[[dict[str, Any]], None]
+
+#: How long an end needs to notice that the other is gone without a word.
+_NOTICE: Final = SECOND // 2
+_CONNECT: Final = SECOND // 100
+#: Wall clocks are read so often.
+_WALL: Final = SECOND // 10
+
+
+class World:
+    """One run. `start`, then `run` to some time, as often as wanted."""
+
+    DELIVER, TIMER, FLUSH, DISK, CLAIM, REST, WALL, CONNECT, FAULT, CLIENT, WORK = range(11)
+    EPOCH_US: Final = 1_700_000_000_000_000
+
+    def __init__(self, scenario: Scenario, system: System, trace: Trace | None = None) -> None:
+        self.scenario = scenario
+        self.system = system
+        self.seed = scenario.seed
+        self.trace = trace
+        self.marks: Counter[str] = Counter()  #: rare things that happened
+        self.timeline = Timeline(
+            (
+                self._deliver,
+                lambda node, boot: self.hosts[node].timer(boot),
+                lambda node, boot: self.hosts[node].late_flush(boot),
+                lambda node, boot: self.hosts[node].disk_done(boot),
+                lambda node, boot: self.hosts[node].claim(boot),
+                lambda node, boot: self.hosts[node].rest(boot),
+                self._read_walls,
+                self._reconcile,
+                lambda node, fault: self.faults.strike(fault),
+                lambda node, what: self.clients.event(what),
+                lambda node, work: work(),
+            )
+        )
+        script = None
+        if scenario.script is not None:
+            script = {(each[0], each[1], each[2]): (each[3], each[4]) for each in scenario.script}
+        self.network = Network(scenario.seed, scenario.nodes, scenario.network, script)
+        self.oracle = system.oracle(self)
+        self.hosts = {node: system.host(self, node) for node in range(1, scenario.nodes + 1)}
+        self.clients = Clients(self)
+        self.faults = Faults(self)
+        self._chance = stream(scenario.seed, "world")
+        self._messages = 0
+
+    def start(self) -> None:
+        """Start every node, connect them, and set the faults and the calls."""
+        for host in self.hosts.values():
+            host.start()
+        for node in self.hosts:
+            for other in range(node + 1, len(self.hosts) + 1):
+                self.timeline.after(int(self._chance.random() * _CONNECT), self.CONNECT, node, (other, "timeout"))
+        self.timeline.at(_WALL, self.WALL, 0)
+        for fault in self.scenario.faults:
+            self.timeline.at(fault.time, self.FAULT, fault.node, fault)
+        for call in self.scenario.calls:
+            self.timeline.at(call.time, self.CLIENT, 0, call)
+
+    def run(self, until: int, events_max: int) -> None:
+        """Let time pass. Broken is raised by whoever finds something."""
+        step = self.timeline.now
+        while step < until:
+            step = min(until, step + SECOND)
+            if not self.timeline.run(step, events_max):
+                raise Broken("progress", f"more than {events_max} events in a second: something runs in circles")
+            for host in self.hosts.values():
+                if host.up:
+                    self.timeline.note(host.guest.digest())
+
+    # -- messages -----------------------------------------------------------------------------------------------------
+
+    def send(self, source: Host, target: int, message: Any) -> None:
+        """A message leaves."""
+        if target not in self.hosts or target == source.id:
+            raise Broken("errors", f"node {source.id} sends {type(message).__name__} to node {target}")
+        size = 0
+        content = message
+        if self.scenario.by_bytes:
+            content = b"".join(self.system.registry.encode_frame(message))
+            size = len(content)
+        deliveries = self.network.send(self.timeline.now, source.id, target, content, size)
+        number = 0
+        if self.trace is not None:
+            number = self._messages = self._messages + 1
+            self.tell("send", source.id, to=target, id=number, **self.system.described(message))
+            if not deliveries:
+                reason = "cut" if (source.id, target) in self.network.cut else "loss"
+                self.tell("drop", target, id=number, reason=reason)
+        for time, each in deliveries:
+            self.timeline.at(time, self.DELIVER, target, (source.id, each, number))
+
+    def _deliver(self, node: int, payload: tuple[int, Any, int]) -> None:
+        source, content, number = payload
+        host = self.hosts[node]
+        if not host.up or (source, node) in self.network.cut:
+            if self.trace is not None:
+                self.tell("drop", node, id=number, reason="cut" if host.up else "down")
+            return
+        if type(content) is bytes:
+            try:
+                content = self.system.decode(content)
+            except PeerError:
+                self.marks["a damaged frame was refused"] += 1
+                return
+        if self.trace is not None:
+            self.trace(
+                {"time": self.timeline.now / SECOND, "event": "receive", "node": node, "from": source, "id": number}
+            )
+        host.receive(source, content)
+
+    # -- connections --------------------------------------------------------------------------------------------------
+
+    def _reconcile(self, node: int, payload: tuple[int, str]) -> None:
+        """See to it that two hosts know whether they are connected."""
+        other, reason = payload
+        pair = (self.hosts[node], self.hosts[other])
+        cut = self.network.cut
+        linked = all(host.up for host in pair) and (node, other) not in cut and (other, node) not in cut
+        for one, two in (pair, pair[::-1]):
+            if linked and two.id not in one.peers and one.up:
+                one.peers.add(two.id)
+                one.input("connected", two.id)
+            elif not linked and two.id in one.peers:
+                one.peers.discard(two.id)
+                one.input("lost", two.id, reason)
+
+    def reset(self, node: int, other: int) -> None:
+        """The connection between two nodes breaks, and is made again."""
+        for one, two in ((self.hosts[node], self.hosts[other]), (self.hosts[other], self.hosts[node])):
+            if two.id in one.peers:
+                one.peers.discard(two.id)
+                one.input("lost", two.id, "reset")
+        self.connect(node, other)
+
+    def connect(self, node: int, other: int, reason: str = "timeout", delay: int = _CONNECT) -> None:
+        """Soon the two will know whether they are connected."""
+        low, high = sorted((node, other))
+        self.timeline.after(delay, self.CONNECT, low, (high, reason))
+
+    def links_changed(self) -> None:
+        """Links were cut or healed: after a while everybody knows."""
+        for node in self.hosts:
+            for other in range(node + 1, len(self.hosts) + 1):
+                self.connect(node, other, delay=_NOTICE)
+
+    def process_gone(self, host: Host, reset: bool) -> None:
+        """A process died: its connections are reset, or go silent."""
+        for other in self.hosts:
+            if other != host.id:
+                quick = int(self._chance.random() * _CONNECT)
+                self.connect(host.id, other, "reset" if reset else "timeout", quick if reset else _NOTICE)
+
+    def process_came(self, host: Host) -> None:
+        """A process started: it connects to the others."""
+        for other in self.hosts:
+            if other != host.id:
+                self.connect(host.id, other, delay=int(self._chance.random() * _CONNECT))
+
+    # -- disks and clocks ---------------------------------------------------------------------------------------------
+
+    def disk_rests(self, host: Host) -> None:
+        """Nothing waits for the disk: look again in a moment."""
+        if self.scenario.by_bytes:
+            self.timeline.after(IDLE, self.REST, host.id, host.boots)
+
+    def damaged(self, host: Host, reason: str) -> None:
+        """A node found that its disk is damaged. It must have been our doing."""
+        if not host.rotten:
+            raise Broken("disk", f"node {host.id} {reason}, but nothing on its disk was damaged")
+        host.barred = reason
+        self.marks["damage was found at the start"] += 1
+
+    def _read_walls(self, node: int, payload: Any) -> None:
+        for host in self.hosts.values():
+            host.read_wall()
+        self.timeline.after(_WALL, self.WALL, 0)
+
+    # -- for people ---------------------------------------------------------------------------------------------------
+
+    def tell(self, event: str, node: int, **fields: Any) -> None:
+        """An event of the trace. `fields` may bring a time of their own."""
+        if self.trace is not None:
+            self.trace({"time": self.timeline.now / SECOND, "event": event, "node": node, **fields})
