@@ -269,10 +269,11 @@ class MaelstromNetwork:
     def _on_frames(self, peer: _Peer, body: Body) -> None:
         if not self._is_current(peer, body):
             return
-        if not peer.is_new(_integer(body, "number")):
+        number, messages = _integer(body, "number"), self._frames(body)
+        if not peer.is_new(number):
             self.counters["repeated"] += 1
             return
-        for message in self._frames(body):
+        for message in messages:
             self._host.on_message(peer.node, 0, message)
         self._host.on_drained()
 

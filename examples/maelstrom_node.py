@@ -8,6 +8,7 @@ Each node uses the directory named like itself below --data: a new one for each 
 the one before. A node that is started again in its directory goes on where it was. Everything is answered through the
 log, reads included. An error says what is known: 11 and 14, it was not done and never will be; 13, nobody can tell; 20
 and 22 are decided when a command is applied. Lines that are no messages are named on standard error, and nothing else.
+The log there numbers the nodes from 1, in the order of their names.
 
 `tests/maelstrom/runner.py` plays Maelstrom's part, with kill -9 and worse.
 """
@@ -79,7 +80,7 @@ class Node:
         self._init: Message | None = None  # while it has no answer
         self._name = ""
         self._members: dict[int, str] = {}
-        self._network: MaelstromNetwork | None = None
+        self.network: MaelstromNetwork | None = None
         self._waiting: dict[int, tuple[float, Message]] = {}  # by ticket, the oldest first
         self._nursery: trio.Nursery
         self._requests: dict[str, Callable[[Message], None]] = {
@@ -104,7 +105,7 @@ class Node:
             raise _cause(group) from None
         finally:
             counters = {**self.counters, "dropped": self._output.dropped}
-            logger.info("counters: %s", counters if self._network is None else {**counters, **self._network.counters})
+            logger.info("counters: %s", counters if self.network is None else {**counters, **self.network.counters})
 
     # -- what comes in ------------------------------------------------------------------------------------------------
 
@@ -119,20 +120,23 @@ class Node:
         if message.dest != self._name and kind != "init":
             self._complain("astray", f"a message for {message.dest[:80]!r}, and this is node {self._name!r}")
         elif isinstance(kind, str) and kind.startswith("distkit"):
-            if self._network is not None:
-                self._network.receive(message.src, message.body)
+            if self.network is not None:
+                self.network.receive(message.src, message.body)
         elif "in_reply_to" in message.body:
             self._complain("replies", f"a reply that nobody waits for: {line[:200]!r}")
         else:
-            self._serve(message, self._requests.get(kind) if isinstance(kind, str) else None)
+            self._serve(message, kind)
 
-    def _serve(self, message: Message, handler: Callable[[Message], None] | None) -> None:
+    def _serve(self, message: Message, kind: object) -> None:
         if type(message.body.get("msg_id")) is not int:
             self._complain("malformed", f"a request without a number as msg_id: {str(message.body)[:200]}")
             return
         try:
+            if not isinstance(kind, str):
+                raise Refused(Code.MALFORMED, 'a body has a text as "type"')
+            handler = self._requests.get(kind)
             if handler is None:
-                raise Refused(Code.NOT_SUPPORTED, "this node knows init, read, write and cas")
+                raise Refused(Code.NOT_SUPPORTED, f"this node knows {', '.join(self._requests)}")
             handler(message)
         except Refused as refused:
             self._answer(message, error(refused.code, str(refused)))
@@ -264,8 +268,8 @@ class Node:
         def post(name: str, body: dict[str, Any]) -> bool:
             return self._output.post(self._name, name, body)
 
-        self._network = MaelstromNetwork(replica, hello, self._members, post, self._serving)
-        return self._network
+        self.network = MaelstromNetwork(replica, hello, self._members, post, self._serving)
+        return self.network
 
     def _serving(self) -> None:
         """The directory is in order. Formation needs the others, who may be told of it only after this answer."""

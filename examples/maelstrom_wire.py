@@ -62,7 +62,7 @@ def error(code: Code, text: str) -> dict[str, Any]:
 def parse(line: bytes) -> Message:
     """The message on a line. Raises Malformed."""
     try:
-        value = json.loads(line, parse_constant=_no_json)
+        value = json.loads(line.decode(), parse_constant=_no_json)
     except (ValueError, RecursionError) as cause:
         raise Malformed(f"this is not JSON: {cause}") from None
     match value:

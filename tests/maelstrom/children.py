@@ -35,7 +35,7 @@ class Child:
         name: str,
         names: Sequence[str],
         home: Path,
-        options: Sequence[str],
+        program: Sequence[str],
         on_message: Callable[[str, str, Body, bytes], None],
         faults: list[str],
     ) -> None:
@@ -45,7 +45,7 @@ class Child:
         self.process: trio.Process | None = None
         self.queue_lost = 0
         self._names = list(names)
-        self._command = [sys.executable, str(NODE), f"--data={home / 'data'}", *options]
+        self._command = [sys.executable, *program, f"--data={home / 'data'}"]
         self._on_message = on_message
         self._faults = faults
         self._lines_in: trio.MemorySendChannel[bytes] | None = None

@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 
 import trio
-from children import Body, Child
+from children import NODE, Body, Child
 from nemesis import FAULTS, Nemesis
 from routing import Conditions, Router
 from workload import KINDS, Clients
@@ -45,6 +45,7 @@ class Plan:
     concurrency: int = 0
     conditions: Conditions = field(default_factory=Conditions)
     options: tuple[str, ...] = ("--election-timeout=0.5",)
+    program: Path = NODE
 
 
 @dataclass
@@ -115,8 +116,7 @@ async def run(plan: Plan, home: Path, tell: Callable[[str], None] = lambda _text
     concurrency = plan.concurrency or 4 * plan.nodes
     clients = Clients(names, concurrency, plan.rate, timeout, plan.seed, give, faults)
     for name in names:
-        nodes[name] = Child(name, names, home, plan.options, take, faults)
-    home.mkdir(parents=True, exist_ok=True)
+        nodes[name] = Child(name, names, home, [str(plan.program), *plan.options], take, faults)
     try:
         with trio.fail_after(plan.seconds + OVERTIME):
             async with trio.open_nursery() as nursery:
@@ -181,6 +181,8 @@ def main(words: Sequence[str] | None = None) -> int:
         options=tuple(given.options) or Plan.options,
     )
     console = Console()
+    if given.home is not None:
+        given.home.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as scratch,
         Progress(*Progress.get_default_columns(), TimeElapsedColumn()) as bar,

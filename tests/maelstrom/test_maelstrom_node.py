@@ -1,0 +1,401 @@
+"""The node for Maelstrom: what it answers, with which certainty, and that nothing on its input ends it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from memory import NAMES, Body, Cluster, run
+
+from distkit.core import IdentityError
+
+
+def others(name: str) -> list[str]:
+    return [other for other in NAMES if other != name]
+
+
+# -- requests ---------------------------------------------------------------------------------------------------------
+
+
+def test_read_write_and_cas_answer_as_the_workload_says(tmp_path: Path) -> None:
+    async def main(cluster: Cluster) -> None:
+        await cluster.formed()
+        assert (await cluster.read("n1"))["code"] == 20
+        assert (await cluster.cas("n2", 1, 2))["code"] == 20
+        assert await cluster.write("n3", 1) == {"type": "write_ok"}
+        assert await cluster.read("n1") == {"type": "read_ok", "value": 1}
+        assert (await cluster.cas("n1", 3, 4))["code"] == 22
+        assert await cluster.cas("n2", 1, 2) == {"type": "cas_ok"}
+        assert await cluster.read("n3") == {"type": "read_ok", "value": 2}
+        assert (await cluster.read("n3", key=1))["code"] == 20
+
+    run(tmp_path, main)
+
+
+@pytest.mark.parametrize("value", [0, None, True, 1.5, "text", [1, {"a": []}], {"b": 1, "a": None}, "\0 \ud800"])
+def test_any_value_comes_back_as_it_was(tmp_path: Path, value: object) -> None:
+    async def main(cluster: Cluster) -> None:
+        cluster.launch("n1")
+        await cluster.init("n1", ("n1",))
+        await cluster.leader()
+        await cluster.write("n1", value, key={"k": value})
+        assert await cluster.read("n1", key={"k": value}) == {"type": "read_ok", "value": value}
+
+    run(tmp_path, main)
+
+
+def test_equal_means_equal_in_json(tmp_path: Path) -> None:
+    async def main(cluster: Cluster) -> None:
+        cluster.launch("n1")
+        await cluster.init("n1", ("n1",))
+        await cluster.leader()
+        await cluster.write("n1", 1)
+        assert (await cluster.cas("n1", True, 2))["code"] == 22
+        assert (await cluster.read("n1", key="0"))["code"] == 20
+
+    run(tmp_path, main)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"type": "read"}, 12),
+        ({"type": "write", "key": 0}, 12),
+        ({"type": "cas", "key": 0, "from": 1}, 12),
+        ({"type": "write", "key": 0, "value": "x" * 70_000}, 12),
+        ({"type": "write", "key": 0, "value": [[]] * 200}, 12),
+        ({"type": "txn", "txn": []}, 10),
+        ({"type": 7}, 12),
+        ({}, 12),
+        ({"type": "init", "node_id": "n9", "node_ids": ["n9"]}, 14),
+        ({"type": "init", "node_id": "n1", "node_ids": ["n1", "n2"]}, 14),
+    ],
+)
+def test_a_request_that_cannot_be_done_says_why(tmp_path: Path, body: Body, code: int) -> None:
+    async def main(cluster: Cluster) -> None:
+        cluster.launch("n1")
+        await cluster.init("n1", ("n1",))
+        await cluster.leader()
+        answer = await cluster.ask("n1", body)
+        assert (answer["type"], answer["code"]) == ("error", code)
+        assert answer["text"]
+        assert await cluster.init("n1", ("n1",)) == {"type": "init_ok"}
+
+    run(tmp_path, main)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [None, [], ["n2"], ["n1", "n1"], ["n1", 2], ["n1", "../n2"], ["n1", ""], ["n1", *map(str, range(64))]],
+    ids=str,
+)
+def test_an_init_that_makes_no_sense_is_refused_and_another_may_follow(tmp_path: Path, names: Any) -> None:
+    async def main(cluster: Cluster) -> None:
+        cluster.launch("n1")
+        assert (await cluster.ask("n1", {"type": "init", "node_id": "n1", "node_ids": names}))["code"] == 12
+        assert await cluster.init("n1", ("n1",)) == {"type": "init_ok"}
+
+    run(tmp_path, main)
+
+
+NONSENSE = [
+    b"",
+    b"junk",
+    b"\xff\xfe",
+    b"{}",
+    b"[1]",
+    b"[" * 100_000,
+    b'{"src":"c1","dest":"n1"}',
+    b'{"src":"c1","dest":"n1","body":[]}',
+    b'{"src":1,"dest":"n1","body":{}}',
+    b'{"src":"c1","dest":"n1","body":{"type":"read","msg_id":1,"key":NaN}}',
+    b'{"src":"c1","dest":"n1","body":{"type":"read","msg_id":' + b"9" * 5000 + b"}}",
+    b'{"src":"c1","dest":"n1","body":{"type":"read","key":1}}',
+    b'{"src":"c1","dest":"n1","body":{"type":"read","key":1,"msg_id":true}}',
+    b'{"src":"c1","dest":"n2","body":{"type":"read","key":1,"msg_id":1}}',
+    b'{"src":"n2","dest":"n1","body":{"type":"error","in_reply_to":1,"code":11}}',
+    b'{"src":"n2","dest":"n1","body":{"type":"distkit"}}',
+    b'{"src":"c1","dest":"n1","body":{"type":"distkit_hello","hello":"AAAA"}}',
+    b"x" * (9 << 20),
+]
+
+
+def test_nothing_on_the_input_ends_it_or_is_answered(tmp_path: Path) -> None:
+    async def main(cluster: Cluster) -> None:
+        cluster.launch("n1")
+        for line in NONSENSE:  # before init, and after
+            cluster.feed("n1", line + b"\n")
+        assert await cluster.init("n1", ("n1",)) == {"type": "init_ok"}
+        await cluster.leader()
+        for line in NONSENSE:
+            cluster.feed("n1", line + b"\r\n")
+        assert await cluster.write("n1", 1) == {"type": "write_ok"}
+        counters = cluster.nodes["n1"].counters
+        assert counters["malformed"] == 12 + 14
+        assert counters["astray"] == 6 + 1
+        assert counters["replies"] == 1
+
+    run(tmp_path, main)
+
+
+# -- certainty --------------------------------------------------------------------------------------------------------
+
+
+def test_init_is_answered_alone_and_requests_are_definitely_not_done_until_the_cluster_is_formed(
+    tmp_path: Path,
+) -> None:
+    async def main(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        assert (await cluster.write("n1", 1))["code"] == 11
+        await cluster.start("n2", "n3")
+        await cluster.leader()
+        assert (await cluster.read("n1"))["code"] == 20
+
+    run(tmp_path, main)
+
+
+def test_of_two_cas_at_once_on_two_nodes_one_wins_and_the_other_is_a_mismatch(tmp_path: Path) -> None:
+    async def main(cluster: Cluster) -> None:
+        await cluster.formed()
+        await cluster.write("n1", 0)
+        numbers = [
+            cluster.send(name, {"type": "cas", "key": 0, "from": 0, "to": place}) for place, name in enumerate(NAMES, 1)
+        ]
+        answers = [await cluster.answer(number) for number in numbers]
+        assert sorted(answer.get("code", 0) for answer in answers) == [0, 22, 22]
+        winner = next(place for place, answer in enumerate(answers, 1) if answer["type"] == "cas_ok")
+        assert await cluster.read("n2") == {"type": "read_ok", "value": winner}
+
+    run(tmp_path, main)
+
+
+def test_what_a_cut_off_leader_took_is_unknown_never_refused(tmp_path: Path) -> None:
+    async def main(cluster: Cluster) -> None:
+        leader = await cluster.formed()
+        cluster.cut = {leader}
+        assert (await cluster.write(leader, 1))["code"] == 13
+
+    run(tmp_path, main)
+
+
+def test_what_was_forwarded_to_a_leader_that_is_killed_is_unknown(tmp_path: Path) -> None:
+    async def main(cluster: Cluster) -> None:
+        leader = await cluster.formed()
+        follower = others(leader)[0]
+        cluster.lose = lambda body: body["type"] == "distkit"
+        number = cluster.send(follower, {"type": "write", "key": 0, "value": 1})
+        await trio.sleep(0.05)
+        await cluster.kill(leader)
+        assert (await cluster.answer(number))["code"] == 13
+
+    run(tmp_path, main)
+
+
+def test_what_another_leader_replaced_is_definitely_not_done(tmp_path: Path) -> None:
+    async def main(cluster: Cluster) -> None:
+        old = await cluster.formed()
+        cluster.cut = {old}
+        number = cluster.send(old, {"type": "write", "key": 0, "value": "old"})
+        new = await cluster.leader(*others(old))
+        assert await cluster.write(new, "new") == {"type": "write_ok"}
+        cluster.cut = set()
+        assert (await cluster.answer(number))["code"] == 14
+        assert await cluster.read(old) == {"type": "read_ok", "value": "new"}
+
+    run(tmp_path, main, timeout=120.0)
+
+
+def test_what_waits_for_a_leader_in_vain_is_definitely_not_done(tmp_path: Path) -> None:
+    async def main(cluster: Cluster) -> None:
+        leader = await cluster.formed()
+        alone, other = others(leader)
+        await cluster.kill(leader)
+        await cluster.kill(other)
+        await trio.sleep(5.0)
+        assert (await cluster.write(alone, 1))["code"] == 11
+        await cluster.start(leader)
+        await cluster.leader()
+        assert (await cluster.read(alone))["code"] == 20
+
+    run(tmp_path, main)
+
+
+def test_a_cut_off_leader_answers_no_read(tmp_path: Path) -> None:
+    async def main(cluster: Cluster) -> None:
+        old = await cluster.formed()
+        await cluster.write(old, "before")
+        cluster.cut = {old}
+        new = await cluster.leader(*others(old))
+        await cluster.write(new, "after")
+        assert (await cluster.read(old))["type"] == "error"
+        cluster.cut = set()
+        while (answer := await cluster.read(old))["type"] == "error":
+            pass
+        assert answer["value"] == "after"
+
+    run(tmp_path, main)
+
+
+# -- identity ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_start_in_its_directory_goes_on(tmp_path: Path) -> None:
+    async def main(cluster: Cluster) -> None:
+        await cluster.formed()
+        await cluster.write("n1", 1)
+        for name in NAMES:
+            await cluster.kill(name)
+        await cluster.start(*NAMES)
+        await cluster.leader()
+        assert await cluster.read("n2") == {"type": "read_ok", "value": 1}
+
+    run(tmp_path, main)
+
+
+def test_swapped_directories_are_refused(tmp_path: Path) -> None:
+    async def main(cluster: Cluster) -> None:
+        await cluster.formed()
+        for name in ("n1", "n2"):
+            await cluster.kill(name)
+        (tmp_path / "n1").rename(tmp_path / "n")
+        (tmp_path / "n2").rename(tmp_path / "n1")
+        cluster.launch("n1")
+        answer = await cluster.init("n1")
+        assert answer["code"] == 14
+        assert "belongs to node 2" in answer["text"]
+        assert isinstance(await cluster.ended("n1"), IdentityError)
+
+    run(tmp_path, main)
+
+
+@pytest.mark.parametrize("names", [("n1", "n2", "n4"), ("n1", "n2"), ("n1", "n2", "n3", "n4")])
+def test_other_members_than_it_was_formed_with_are_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    async def main(cluster: Cluster) -> None:
+        await cluster.formed()
+        await cluster.kill("n1")
+        cluster.launch("n1")
+        answer = await cluster.init("n1", names)
+        assert answer["code"] == 14
+        assert "belongs to a cluster" in answer["text"]
+        assert isinstance(await cluster.ended("n1"), IdentityError)
+
+    run(tmp_path, main)
+
+
+def test_a_wiped_directory_is_refused_by_the_others(tmp_path: Path) -> None:
+    async def main(cluster: Cluster) -> None:
+        await cluster.formed()
+        await cluster.kill("n1")
+        cluster.launch("n1", tmp_path / "other")
+        await cluster.init("n1")
+        assert "new data directory" in str(await cluster.ended("n1"))
+        await cluster.leader("n2", "n3")
+        assert await cluster.write("n2", 1) == {"type": "write_ok"}
+
+    run(tmp_path, main)
+
+
+def test_it_ends_with_its_input(tmp_path: Path) -> None:
+    async def main(cluster: Cluster) -> None:
+        cluster.launch("n1")
+        await cluster.init("n1", ("n1",))
+        await cluster.end("n1")
+        assert cluster.errors == {}
+
+    run(tmp_path, main)
+
+
+# -- peers ------------------------------------------------------------------------------------------------------------
+
+
+def test_repeated_messages_are_taken_once_and_old_ones_not_at_all(tmp_path: Path) -> None:
+    async def main(cluster: Cluster) -> None:
+        cluster.copies = 2
+        await cluster.formed()
+        for value in range(5):
+            assert await cluster.write(NAMES[value % 3], value) == {"type": "write_ok"}
+        network = cluster.nodes["n1"].network
+        assert network is not None
+        assert network.counters["repeated"] > 0
+        await cluster.kill("n1")
+        await cluster.start("n1")
+        old = [json.dumps({"src": s, "dest": t, "body": body}) for s, t, body in cluster.passed if t == "n1"]
+        while (await cluster.write("n1", 9))["type"] == "error":
+            pass
+        network = cluster.nodes["n1"].network
+        assert network is not None
+        stale = network.counters["stale"]
+        cluster.feed("n1", "\n".join(old).encode() + b"\n")
+        assert await cluster.read("n1") == {"type": "read_ok", "value": 9}
+        assert network.counters["stale"] > stale
+        assert network.counters["nonsense"] == 0
+        assert network.connected(2)
+
+    run(tmp_path, main)
+
+
+def spoiled(body: Body) -> list[Body]:
+    """What could be made of a good message."""
+    frames = body["frames"]
+    return [
+        {**body, "frames": frames[:-8]},
+        {**body, "frames": frames[:10] + ("A" if frames[10] != "A" else "B") + frames[11:]},
+        {**body, "frames": "ü" * 8},
+        {**body, "frames": "A" * 7_400_000},
+        {**body, "frames": ""},
+        {**body, "frames": 7},
+        {**body, "number": -1},
+        {**body, "number": 1.5},
+        {**body, "number": 1 << 60},
+        {**body, "type": "distkit_bulk", "stream": "x", "asks": True},
+        {**body, "type": "distkit_bulk", "stream": 1, "asks": True, "frames": ""},
+        {**body, "type": "distkit_other"},
+        {"type": "distkit_hello"},
+        {"type": "distkit_hello", "hello": frames},
+        {"type": "distkit_hello_ok", "to": body["to"], "hello": frames},
+        {"type": "distkit_refused", "to": body["to"], "refusal": frames},
+    ]
+
+
+def test_nonsense_of_a_peer_is_counted_and_changes_nothing(tmp_path: Path) -> None:
+    async def main(cluster: Cluster) -> None:
+        await cluster.formed()
+        await cluster.write("n1", 1)
+        network = cluster.nodes["n1"].network
+        assert network is not None
+        good = next(body for s, t, body in cluster.passed if (s, t, body["type"]) == ("n2", "n1", "distkit"))
+        for body in spoiled(good):
+            counted = network.counters["nonsense"]
+            cluster.feed("n1", json.dumps({"src": "n2", "dest": "n1", "body": body}).encode() + b"\n")
+            assert await cluster.read("n1") == {"type": "read_ok", "value": 1}
+            assert network.counters["nonsense"] == counted + 1, body
+        assert network.connected(2)
+
+    run(tmp_path, main)
+
+
+def test_a_peer_that_lags_gets_the_snapshot_by_messages_and_over_lost_ones(tmp_path: Path) -> None:
+    async def main(cluster: Cluster) -> None:
+        leader = await cluster.formed()
+        behind = others(leader)[0]
+        cluster.cut = {behind}
+        for value in range(30):
+            await cluster.write(leader, value)
+        bulk: list[Body] = []
+
+        def lose(body: Body) -> bool:
+            if body["type"] == "distkit_bulk":
+                bulk.append(body)
+            return body["type"] == "distkit_bulk" and len(bulk) in (1, 3)
+
+        cluster.lose = lose
+        cluster.cut = set()
+        replica = cluster.nodes[behind].replica
+        assert replica is not None
+        await cluster.until(lambda: replica.machine.get("0") == b"29")
+        assert len(bulk) >= 4
+
+    run(tmp_path, main, snapshot_entries=10)
