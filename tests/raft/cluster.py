@@ -14,8 +14,6 @@ from random import Random
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from invariants import Broken, Ledger, Stored, entries_of, require
-
 from distkit._fast.codec import block_info, encode_block
 from distkit.core import (
     Configuration,
@@ -34,11 +32,19 @@ from distkit.raft.messages import (
     InstallSnapshot,
     Snapshot,
 )
+from distkit.sim import broken
+from distkit.sim.broken import Broken
+from distkit.sim.raft_ledger import Ledger, Stored, entries_of
 
 EPOCH_US = 1_700_000_000_000_000
 #: Time of the blocks that a test makes itself; later than those of the nodes, because times never fall.
 PEERS_US = EPOCH_US + 10**10
 ROUNDS_MAX = 1000
+
+
+def require(holds: bool, *explanation: object) -> None:
+    """Raise Broken unless what a test world takes for granted holds."""
+    broken.require(holds, "group", *explanation)
 
 
 class Letter(NamedTuple):
@@ -107,7 +113,7 @@ class Node:
                 now=world.now,
             )
         except DistkitError as error:
-            raise Broken(f"node {self.id} can't start: {error!r}") from error
+            raise Broken("start", f"node {self.id}: {error!r}") from error
         require(self.machine.last_index == self.durable.last, "recovered a log up to", self.machine.last_index)
         require(self.machine.term == self.durable.term, "recovered term", self.machine.term)
         self.state = list(world.states[self.machine.snapshot.index])
@@ -129,7 +135,7 @@ class Node:
         try:
             return getattr(self.machine, door)(self.world.now, *arguments, **options)
         except DistkitError as error:
-            raise Broken(f"{door}{arguments} raised {error!r}") from error
+            raise Broken("errors", f"{door}{arguments} raised {error!r}") from error
 
     def flush(self) -> None:
         """Take what the machine has caused: send, queue the write, apply, note the replies."""
@@ -360,7 +366,7 @@ class Cluster:
                     self.run(node)
             if not self.deliver():
                 return
-        raise Broken(f"no end of messages: {self.pool[:5]}")
+        raise Broken("progress", f"no end of messages: {self.pool[:5]}")
 
     def elapse(self, seconds: float) -> None:
         """Let time pass with ticks in time, settling after each."""

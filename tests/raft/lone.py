@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
-from cluster import ROUNDS_MAX, Cluster, Letter, blocks, incarnation
-from invariants import Broken, entries_of, require
+from cluster import ROUNDS_MAX, Cluster, Letter, blocks, incarnation, require
 
 from distkit.core import RoleName
 from distkit.raft.messages import (
@@ -20,6 +19,8 @@ from distkit.raft.messages import (
     RequestVote,
     RequestVoteReply,
 )
+from distkit.sim.broken import Broken
+from distkit.sim.raft_ledger import entries_of
 
 
 class Lone(Cluster):
@@ -141,7 +142,7 @@ class Lone(Cluster):
             self.run(1)
             if self.machine.deadline() > self.now:
                 return
-        raise Broken("a tick leaves its deadline in the past")
+        raise Broken("progress", "a tick leaves its deadline in the past")
 
 
 def last_of(append: AppendEntries) -> int:

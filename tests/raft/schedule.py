@@ -8,8 +8,7 @@ from __future__ import annotations
 from random import Random
 from types import ModuleType
 
-from cluster import EPOCH_US, Cluster, Node
-from invariants import require
+from cluster import EPOCH_US, Cluster, Node, require
 
 from distkit.core import Outcome, Space
 from distkit.raft.messages import InstallSnapshot

@@ -4,7 +4,6 @@ from itertools import permutations
 
 import pytest
 from cluster import Cluster, Letter, blocks, incarnation
-from invariants import Broken
 from lone import Lone, accept, beat, refuse
 from test_paper_compaction import compacted, install
 from test_paper_replication import append
@@ -21,6 +20,7 @@ from distkit.raft.messages import (
     InstallSnapshotReply,
     SnapshotMark,
 )
+from distkit.sim.broken import Broken
 
 # -- 25: everything purged and a fresh progress (openraft#1828, #1829) ------------------------------------------------
 
@@ -140,7 +140,7 @@ def test_bug_27_an_acknowledgement_above_the_pending_snapshot_is_taken(raft):
 
 
 def compacted_past_the_letter(raft, **options):
-    """The leader has taken a newer snapshot, at 7, while the older one is on its way; peer 3 then installs the older."""
+    """The leader takes a newer snapshot, at 7, while the older one is on its way; peer 3 installs the older."""
     lone, letter = sent_snapshot(raft, **options)
     for size in (800, 10):
         propose(lone, size=size)

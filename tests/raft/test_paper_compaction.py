@@ -2,7 +2,6 @@
 
 import pytest
 from cluster import EPOCH_US, Cluster, Letter, blocks, configuration, incarnation
-from invariants import Stored
 from lone import Lone, accept
 
 from distkit.core import Restore, Role
@@ -15,6 +14,7 @@ from distkit.raft.messages import (
     Snapshot,
     SnapshotMark,
 )
+from distkit.sim.raft_ledger import Stored
 
 
 def snapshot(lone, index, term):

@@ -2,11 +2,11 @@
 
 import pytest
 from cluster import Cluster, Letter, block, blocks, incarnation
-from invariants import entries_of
 from lone import Lone, accept, beat, refuse
 
 from distkit.core import Outcome, Reason, RoleName, Span
 from distkit.raft.messages import AppendEntries, AppendEntriesReply, Entries, HardState, Heartbeat, Truncate
+from distkit.sim.raft_ledger import entries_of
 
 
 def append(term, prev_index, prev_term, terms=(), commit=0, session=7):

@@ -2,11 +2,11 @@
 
 import pytest
 from cluster import Cluster, Letter, blocks
-from invariants import Broken
 from lone import Lone, accept
 
 from distkit.core import Outcome
 from distkit.raft.messages import AppendEntries, AppendEntriesReply, Entries, HardState, RequestVote
+from distkit.sim.broken import Broken
 
 
 def past(*logs, term):

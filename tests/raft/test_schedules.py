@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from invariants import Broken
 from mutants import MUTANTS
 from mutation import load
 from schedule import Schedule
+
+from distkit.sim.broken import Broken
 
 STEPS = 800
 HERE = Path(__file__).parent
