@@ -11,12 +11,11 @@ from typing import Final
 from distkit.sim.picture.axis import FLIGHT, Axis
 from distkit.sim.picture.run import Run
 from distkit.sim.picture.story import Moment
-from distkit.sim.picture.things import Message, Operation, Span, Thing
+from distkit.sim.picture.things import Message, Span, Thing
 
 WIDTH, GUTTER, RIGHT = 1200, 72, 16
 STRIP: Final = WIDTH - GUTTER - RIGHT
-LANE, ROW = 66, 20
-CLIENT_ROWS_MAX: Final = 12
+LANE = 66
 
 #: How high the bar of a node in this state is.
 TALL: Final = {"leader": 14, "candidate": 8, "down": 12, "paused": 22}
@@ -41,10 +40,8 @@ class Layout:
         self.bands = [_band(spans) for spans in self._terms()]
         self.messages, self.hidden = self._letters()
         self.operations = [each for each in run.operations if self.shows(each)]
-        self.rows, self.left_out = self._client_rows()
         self.ceiling = 46.0 if self.cuts or any(not mark.node for mark in self.marks) else 26.0
         self.floor = self.ceiling + LANE * len(self.nodes)
-        self.height = self.floor + (ROW * len(self.rows) + 14 if self.rows else 6)
 
     # -- what is shown ------------------------------------------------------------------------------------------------
 
@@ -82,22 +79,6 @@ class Layout:
                 shown.append(message)
         return shown, hidden
 
-    def _client_rows(self) -> tuple[list[tuple[str, list[Operation]]], int]:
-        """Rows of operations with their names: one for each client, more for those that it has under way at once.
-        And how many operations found no room."""
-        rows: dict[tuple[str, int], list[Operation]] = {}
-        left_out = 0
-        for operation in self.operations:
-            number = 0
-            while _busy(rows.get((operation.client, number)), operation, self.end):
-                number += 1
-            if (operation.client, number) in rows or len(rows) < CLIENT_ROWS_MAX:
-                rows.setdefault((operation.client, number), []).append(operation)
-            else:
-                left_out += 1
-        named = sorted(rows.items(), key=lambda row: (len(row[0][0]), row[0]))
-        return [("" if number else client, row) for (client, number), row in named], left_out
-
     # -- where --------------------------------------------------------------------------------------------------------
 
     def lane(self, node: int) -> float:
@@ -134,8 +115,3 @@ class Layout:
 def _band(spans: list[Span]) -> Span:
     """All the time that a node is in one term."""
     return Span(spans[0].begin, spans[-1].end, spans[0].node, "term", spans[0].term)
-
-
-def _busy(row: list[Operation] | None, operation: Operation, end: float) -> bool:
-    """Whether the last operation of a row goes on when this one begins."""
-    return row is not None and row[-1].during(end)[1] > operation.during(end)[0]

@@ -55,13 +55,13 @@ def draw_figure(layout: Layout, title: str) -> str:
     legend, top = _legend(layout)
     parts = []
     for number in range(max(1, math.ceil(layout.axis.width / STRIP - 1e-9))):
-        strip = "".join(Strip(layout, number * STRIP).draw())
-        parts.append(f'<g transform="translate(0 {top:g})">{strip}</g>')
-        top += layout.height + 26
+        strip = Strip(layout, number * STRIP)
+        parts.append(f'<g transform="translate(0 {top:g})">{"".join(strip.draw())}</g>')
+        top += strip.height + 26
     return (
         f'<svg class="picture" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top:g}" width="{WIDTH}" '
         f'height="{top:g}" role="img"><title>{clean(title)}</title><style>{STYLE}</style>\n'
-        f"{_definitions(layout.height)}\n"
+        f"{_definitions(top)}\n"
         f'<rect class="paper" width="{WIDTH}" height="{top:g}" rx="6"/>\n{legend}\n' + "\n".join(parts) + "\n</svg>\n"
     )
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from reprlib import Repr
 from typing import Any, Final
 
-from distkit.core import LocalError, record
+from distkit.core import LocalError
 
 NUMBER_MAX: Final = 1 << 64
-NAME_MAX, TEXT_MAX = 60, 200
+NAME_MAX, TEXT_MAX, BROKEN_MAX = 60, 200, 2000
+FIELDS_SHOWN: Final = 8
+_COMMON: Final = ("seq", "time", "event", "node")
 
 _short = Repr()
 _short.maxstring = _short.maxother = 60
 
 
-@record
+@dataclass(slots=True)
 class Event:
     """One line of a trace: what happened, where and when. `line` counts from 1."""
 
@@ -33,10 +36,15 @@ class Event:
             raise malformed(self.line, f'"{name}" of "{self.name}" must be a number from 0 on, not {shown(value)}')
         return value
 
-    def text(self, name: str) -> str:
+    def text(self, name: str, letters: int = TEXT_MAX) -> str:
         """A field as text; empty if it is absent."""
         value = self.fields.get(name)
-        return "" if value is None else shown(value)
+        return "" if value is None else shown(value, letters)
+
+    def rest(self) -> str:
+        """All that an event of any kind has to say, one field a line."""
+        names = [name for name in self.fields if name not in _COMMON and self.fields[name] not in (None, "")]
+        return "\n".join(f"{shown(name)} {self.text(name)}" for name in names[:FIELDS_SHOWN])
 
     def links(self) -> frozenset[tuple[int, int]]:
         """The directed links of a cut or heal."""
@@ -64,7 +72,8 @@ def read(events: Iterable[Mapping[str, Any]]) -> Iterator[Event]:
             raise malformed(line, f"events must be in order, but time goes back from {before} to {time}")
         before = time
         event = Event(line, float(time), name, 0, fields)
-        yield Event(line, float(time), name, event.number("node", 0), fields)
+        event.node = event.number("node", 0)
+        yield event
 
 
 def malformed(line: int, what: str) -> LocalError:
@@ -72,11 +81,11 @@ def malformed(line: int, what: str) -> LocalError:
     return LocalError(f"line {line} of the trace: {what}")
 
 
-def shown(value: object) -> str:
+def shown(value: object, letters: int = TEXT_MAX) -> str:
     """Any value as a short text."""
     if not isinstance(value, str):
         try:
             value = _short.repr(value)
         except ValueError:  # a whole number with thousands of digits
             value = f"<{type(value).__name__}>"
-    return value if len(value) <= TEXT_MAX else value[: TEXT_MAX - 1] + "…"
+    return value if len(value) <= letters else value[: letters - 1] + "…"

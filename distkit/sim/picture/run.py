@@ -10,7 +10,7 @@ from statistics import median
 from typing import Final
 
 from distkit.core import LocalError
-from distkit.sim.picture.reading import Event, malformed
+from distkit.sim.picture.reading import BROKEN_MAX, Event, malformed
 from distkit.sim.picture.things import Commit, Cut, Links, Mark, Message, Operation, Span, Thing
 
 #: So many things of each kind are kept, the newest ones: this bounds memory and the size of the picture.
@@ -102,6 +102,10 @@ class Run:
             self._ended(lane.paused)
         self._cut(frozenset())
 
+    def letter(self, name: int) -> Message | None:
+        """The message of this number, if it is known."""
+        return self._letters.get(name)
+
     # -- what a picture asks ------------------------------------------------------------------------------------------
 
     @property
@@ -125,13 +129,17 @@ class Run:
         return self.messages, self.spans, self.cuts, self.commits, self.operations, self.marks
 
     def flight(self, begin: float, end: float) -> float:
-        """How long a message usually takes; a part of the whole if there are none."""
-        flights = [
-            each.arrivals[0] - each.sent
-            for each in self.messages
-            if each.sent is not None and each.arrivals and begin <= each.sent <= end
-        ]
-        return (median(flights) if flights else 0.0) or (end - begin) / 20 or 1.0
+        """How long a message usually takes; without messages, an operation; without those, a part of the whole."""
+        for things in (self.messages, self.operations):
+            lasts = [
+                times[1] - times[0]
+                for times in (thing.times for thing in things)
+                if times[1:] and begin <= times[0] <= end
+            ]
+            usual = median(lasts) if lasts else 0.0
+            if usual > 0:
+                return usual
+        return (end - begin) / 20 or 1.0
 
     # -- one kind each ------------------------------------------------------------------------------------------------
 
@@ -156,7 +164,7 @@ class Run:
             return
         known = self._letters.get(name)
         if known is None:
-            known = Message(name, "message sent earlier", 0, event.node, None, 0, "")
+            known = Message(name, "a message", event.number("from", 0), event.node, None, 0, "sent earlier")
             if event.name == "drop":
                 return  # neither end of it is in the picture
             self._remember(known)
@@ -188,7 +196,10 @@ class Run:
         client = event.text("client")
         key = (client, event.number("id"))
         if event.name == "invoke":
-            operation = Operation(client, event.node, event.text("op"), event.time)
+            text, value = event.text("op"), event.text("value")
+            if event.fields.get("value") and value not in text:
+                text += f" {value}"
+            operation = Operation(client, event.node, text, event.time)
             self.operations.append(operation)
             self._open[key] = operation
             if len(self._open) > THINGS_MAX:
@@ -201,11 +212,9 @@ class Run:
         known.returned, known.outcome, known.value = event.time, event.text("outcome"), event.text("value")
 
     def _mark(self, event: Event) -> None:
-        text = next((event.text(name) for name in ("text", "reason", "detail") if name in event.fields), "")
-        mark = Mark(event.node, event.time, event.name, text)
-        if event.name == "durable":
-            mark.text = f"{event.number('records', 0)} records"
+        mark = Mark(event.node, event.time, event.name, event.rest())
         if event.name == "broken":
+            mark.text = event.text("text", BROKEN_MAX)
             self.broken = mark
         self.marks.append(mark)
 

@@ -12,6 +12,7 @@ from distkit.sim.picture.things import Links
 
 MOMENTS_MAX: Final = 400
 LINKS_SHOWN: Final = 6
+VOTES_MAX: Final = 200
 
 
 @dataclass(slots=True)
@@ -43,6 +44,7 @@ class Story:
         self.counts: Counter[str] = Counter()
         self._run = run
         self._candidates: list[int] = []
+        self._votes: dict[tuple[int, int], list[int]] = {}
         self._term = 0
         self._won = True
 
@@ -54,11 +56,13 @@ class Story:
         elif event.name in ("crash", "stop"):
             verb = "crashes" if event.name == "crash" else "stops"
             self._tell(event, "crash", f"Node {event.node}{leads} {verb}{_because(event)}.")
-        elif event.name in ("restart", "wipe"):
+        elif event.name == "wipe" or (event.name == "restart" and event.number("boot", 0) != 1):
             verb = "restarts" if event.name == "restart" else "loses its disk"
             self._tell(event, event.name, f"Node {event.node} {verb}{_because(event)}.")
         elif event.name == "pause":
             self._tell(event, "pause", f"Node {event.node}{leads} is paused.")
+        elif event.name == "receive":
+            self._vote(event)
         elif event.name == "resume":
             self._tell(event, "resume", f"Node {event.node} goes on after its pause.")
         elif event.name == "clock":
@@ -89,11 +93,31 @@ class Story:
             text = f"Node {event.node} also becomes leader of term {term}, which {_nodes(same)} already {_leads(same)}."
         else:
             text = f"Node {event.node} becomes leader of term {term}."
+        text += self._voters(event.node, term)
         for other, node in older:
             text += f" Node {node} does not know yet and still leads term {other}."
         self._tell(event, "election", text)
         if term >= self._term:
             self._term, self._won = term, True
+
+    def _vote(self, event: Event) -> None:
+        """A vote reaches a candidate. Pre-votes count for nothing here."""
+        message = self._run.letter(event.number("id"))
+        if message is not None and message.name == "RequestVoteReply" and message.detail == "granted":
+            votes = self._votes.setdefault((message.term, message.source), [])
+            if event.node not in votes:
+                votes.append(event.node)
+            if len(self._votes) > VOTES_MAX:
+                del self._votes[next(iter(self._votes))]
+
+    def _voters(self, node: int, term: int) -> str:
+        """Who made this node the leader; and who did that twice."""
+        voters = [voter for (of, voter), votes in self._votes.items() if of == term and node in votes]
+        twice = [voter for voter in voters if len(self._votes[term, voter]) > 1]
+        text = f" {_nodes(voters).capitalize()} voted for it." if voters else ""
+        for voter in twice:
+            text += f" Node {voter} voted for both {_nodes(self._votes[term, voter])}."
+        return text
 
     def _campaigns(self, event: Event, term: int) -> None:
         why = ""

@@ -6,12 +6,16 @@ import math
 import re
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Final
 
-from distkit.sim.picture.layout import GUTTER, LANE, ROW, STRIP, TALL, Layout
+from distkit.sim.picture.layout import GUTTER, LANE, STRIP, TALL, Layout
 from distkit.sim.picture.story import cut_text
 from distkit.sim.picture.style import TERMS
 from distkit.sim.picture.things import Cut, Mark, Message, Operation, Span
 from distkit.sim.picture.words import LETTER, clean, clip
+
+ROW: Final = 20
+CLIENT_ROWS_MAX: Final = 12
 
 
 class Strip:
@@ -22,6 +26,8 @@ class Strip:
         self.axis = layout.axis
         self.left = left
         self.right = left + STRIP
+        self.rows, self.left_out = self._client_rows()
+        self.height = layout.floor + (ROW * len(self.rows) + 14 if self.rows else 6)
 
     def draw(self) -> Iterator[str]:
         layout = self.layout
@@ -40,7 +46,7 @@ class Strip:
         yield from self._commits()
         for mark in layout.marks:
             yield from self._mark(mark)
-        for number, (_, row) in enumerate(layout.rows):
+        for number, (_, row) in enumerate(self.rows):
             yield from self._client(layout.floor + 10 + ROW * number, row)
         yield "</g>"
         for stretch in self.axis.breaks:
@@ -72,6 +78,24 @@ class Strip:
         place, wide = self.layout.room(part[0] + moved, part[0] + part[1] + moved, need)
         return place - moved, wide
 
+    def _client_rows(self) -> tuple[list[tuple[str, list[Operation]]], int]:
+        """Rows of operations with their names: one for each client, more for those that it has under way at once.
+        And how many operations found no room."""
+        rows: dict[tuple[str, int], list[Operation]] = {}
+        left_out, end = 0, self.layout.end
+        for operation in self.layout.operations:
+            if self._part(*operation.during(end)) is None:
+                continue
+            number = 0
+            while _busy(rows.get((operation.client, number)), operation, end):
+                number += 1
+            if (operation.client, number) in rows or len(rows) < CLIENT_ROWS_MAX:
+                rows.setdefault((operation.client, number), []).append(operation)
+            else:
+                left_out += 1
+        named = sorted(rows.items(), key=lambda row: (len(row[0][0]), row[0]))
+        return [("" if number else client, row) for (client, number), row in named], left_out
+
     # -- behind everything --------------------------------------------------------------------------------------------
 
     def _frame(self) -> Iterator[str]:
@@ -81,18 +105,18 @@ class Strip:
         for place, label in layout.ticks:
             if self.left <= place <= self.right:
                 x = GUTTER + place - self.left
-                yield f'<path class="grid" d="M{x:.1f} 18V{layout.height - 6:g}"/>'
+                yield f'<path class="grid" d="M{x:.1f} 18V{self.height - 6:g}"/>'
                 yield f'<text class="small" x="{x:.1f}" y="12" text-anchor="middle">{label}</text>'
         for node in layout.nodes:
             y = layout.lane(node)
             yield f'<text class="name" x="{GUTTER - 10}" y="{y + 4:g}" text-anchor="end">node {node}</text>'
-        for number, (client, _) in enumerate(layout.rows):
+        for number, (client, _) in enumerate(self.rows):
             if client:
-                name, y = clip(f"client {client}", GUTTER - 10), layout.floor + 21 + ROW * number
+                name, y = clip(f"client {client}", GUTTER), layout.floor + 21 + ROW * number
                 yield f'<text class="small" x="{GUTTER - 10}" y="{y:g}" text-anchor="end">{clean(name)}</text>'
-        if layout.left_out:
-            more = f"and {layout.left_out} more operations"
-            yield f'<text class="small" x="{GUTTER}" y="{layout.height + 10:g}">{more}</text>'
+        if self.left_out:
+            more = f"and {self.left_out} more operations"
+            yield f'<text class="small" x="{GUTTER}" y="{self.height + 10:g}">{more}</text>'
 
     def _band(self, band: Span) -> Iterator[str]:
         part = self._part(band.begin, band.end)
@@ -268,7 +292,7 @@ class Strip:
         part = self._part(*stretch)
         if part is None:
             return
-        x, wide, tall, seconds = *part, self.layout.height, stretch[1] - stretch[0]
+        x, wide, tall, seconds = *part, self.height, stretch[1] - stretch[0]
         length = f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
         wave = "q4 4 0 8q-4 4 0 8" * int((tall - 20) / 16)
         yield (
@@ -284,10 +308,10 @@ class Strip:
         layout = self.layout
         if not self._has(mark.time) or not layout.shows(mark):
             return
-        x, text = self._x(mark.time), clip(mark.text or "broken", 760.0)
+        x, text = self._x(mark.time), clip(" ".join(mark.text.split()) or "broken", 760.0)
         wide = len(text) * 6.3 + 16
         left = min(max(x - wide + 6, GUTTER), GUTTER + STRIP + 8 - wide)
-        yield f'<g class="broken"><path d="M{x:.1f} 0V{layout.height - 4:g}"/>'
+        yield f'<g class="broken"><path d="M{x:.1f} 0V{self.height - 4:g}"/>'
         named = {mark.node, *(int(number) for number in re.findall(r"\bnodes? (\d{1,15})\b", mark.text))}
         for node in sorted(named.intersection(layout.nodes)):
             yield f'<circle cx="{x:.1f}" cy="{layout.lane(node):g}" r="9"/>'
@@ -314,3 +338,8 @@ class Strip:
 def _colour(span: Span) -> str:
     """The class of its term's colour."""
     return f"t{span.term % TERMS}"
+
+
+def _busy(row: list[Operation] | None, operation: Operation, end: float) -> bool:
+    """Whether the last operation of a row goes on when this one begins."""
+    return row is not None and row[-1].during(end)[1] > operation.during(end)[0]

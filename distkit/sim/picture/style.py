@@ -73,7 +73,7 @@ text{{font:11px system-ui,-apple-system,"Segoe UI",sans-serif;fill:var(--ink)}}
 .small,.break text{{fill:var(--soft);font-size:10.5px}}
 .grid{{stroke:var(--faint);stroke-opacity:.6}} .ground{{stroke:var(--line);stroke-opacity:.25;stroke-dasharray:1 4}}
 rect.term{{fill:var(--term);fill-opacity:.1}} text.term{{fill:var(--term);font-size:9.5px}}
-.commit text,text.term{{paint-order:stroke;stroke:var(--paper);stroke-width:3px;stroke-opacity:.8;stroke-linejoin:round}}
+.commit text,text.term{{paint-order:stroke;stroke:var(--paper);stroke-width:3px;stroke-opacity:.8}}
 .follower rect{{fill:var(--line)}}
 .leader rect{{fill:var(--term)}} .leader text{{fill:var(--on-term);font-weight:600}}
 .candidate rect{{fill:var(--paper);stroke:var(--term);stroke-width:1.6;stroke-dasharray:3 2}}
@@ -88,7 +88,7 @@ rect.term{{fill:var(--term);fill-opacity:.1}} text.term{{fill:var(--term);font-s
 .cross path,.m .cross{{stroke:var(--wrong);stroke-width:1.8;fill:none}} .cross>path{{stroke-width:3}}
 .m:hover{{opacity:1}} .m:hover path{{stroke-width:3}} .m:hover .near{{stroke-width:9}}
 .cut rect{{fill:url(#hatch)}} .cut path{{stroke:var(--wrong);stroke-opacity:.5;stroke-dasharray:4 3}}
-.cut .wall{{stroke-width:2;stroke-opacity:.7;stroke-dasharray:8 4}}
+.cut .wall{{stroke-width:2;stroke-opacity:.5;stroke-dasharray:8 4}}
 .cut text{{fill:var(--wrong);font-weight:600}} #hatch path{{stroke:var(--wrong);stroke-opacity:.13;stroke-width:2.5}}
 .commit path{{stroke:var(--ink);stroke-width:1.6}} .commit text{{font-size:9.5px}}
 .start path{{fill:var(--done)}} .mark path{{fill:var(--soft)}} .dot path{{fill:var(--soft);fill-opacity:.6}}
@@ -105,7 +105,8 @@ rect.term{{fill:var(--term);fill-opacity:.1}} text.term{{fill:var(--term);font-s
 PAGE: Final = """
 body{margin:0 auto;padding:24px;max-width:1400px;background:var(--paper);color:var(--ink);
   font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
-h1{font-size:24px;margin:0 0 4px} p{margin:0 0 12px;color:var(--soft)} .verdict{color:var(--wrong);font-weight:600}
+h1{font-size:24px;margin:0 0 4px} p{margin:0 0 12px;color:var(--soft)}
+.verdict{color:var(--wrong);font-weight:600;white-space:pre-line}
 ol{list-style:none;padding:0;margin:0 0 20px;columns:2 420px;column-gap:40px}
 li{break-inside:avoid;padding:2px 0 2px 30px;position:relative}
 li>b{position:absolute;left:0;top:4px;width:20px;height:20px;border-radius:10px;background:var(--ink);color:var(--paper);
