@@ -53,7 +53,12 @@ def test_equal_sets_and_maps_are_equal_whatever_their_order() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["{:f 1}\n{:f 2}\n\n{:f 3}", "[{:f 1}\n{:f 2}\n\n{:f 3}]", "(#op{:f 1}\n #op {:f 2} ; {\n #_{:f 7}\n{:f\n3})"],
+    [
+        "{:f 1}\n{:f 2}\n\n{:f 3}",
+        "#_ [1] #_ #_ 2 3{:f 1}\n{:f 2} #_ 3\n\n{:f 3}",
+        "[{:f 1}\n{:f 2}\n\n{:f 3}]",
+        "(#op{:f 1}\n #op {:f 2} ; {\n #_{:f 7}\n{:f\n3})",
+    ],
 )
 def test_records_one_by_one_or_all_in_one_collection_with_their_lines(text: str) -> None:
     assert records(text) == [(1, {"f": 1}), (2, {"f": 2}), (4, {"f": 3})]

@@ -107,6 +107,7 @@ class _Forms:
         self._begun = self._ended = False
         self._stack: list[_Frame] = []
         self._chars = 0  # of the record so far
+        self._start = 0  # the line where it began
 
     def feed(self, line: int, text: str) -> Iterator[tuple[int, Plain | Record]]:
         """The forms that this line completes, each with the number of the line where it began."""
@@ -119,6 +120,8 @@ class _Forms:
             if match.lastgroup is None:
                 continue
             token = match[0]
+            if not self._chars:
+                self._start = line
             self._chars += len(token)
             if self._chars > RECORD_CHARS_MAX:
                 raise HistoryError(line, f"one record is longer than {RECORD_CHARS_MAX} characters")
@@ -128,15 +131,19 @@ class _Forms:
             match match.lastgroup:
                 case "open" if self._records and not begun and token in ("[", "("):
                     self._outer = _Frame(token, line)
+                    self._chars = 0
                 case "open" | "prefix":
                     self._push(_Frame(token, line))
                 case "close" if not self._stack:
                     self._close_outer(line, token)
                 case "close":
-                    frame = self._stack.pop()
-                    yield from self._completed(frame.line, self._collection(frame, line, token))
+                    value = self._collection(self._stack.pop(), line, token)
+                    if self._put(value):
+                        yield self._start, value
                 case kind:
-                    yield from self._completed(line, _atom(line, kind, token))
+                    atom = _atom(line, kind, token)
+                    if self._put(atom):
+                        yield self._start, atom
 
     def end(self) -> None:
         """There are no more lines. HistoryError: something is still open."""
@@ -172,34 +179,32 @@ class _Forms:
             raise HistoryError(line, "a map has one key twice")
         return pairs if self._records and all(_is_prefix(outer) for outer in self._stack) else plain_set(pairs.items())
 
-    def _completed(self, line: int, value: Plain | Record) -> Iterator[tuple[int, Plain | Record]]:
-        """Put the form where it belongs; yield it if it is inside of nothing."""
-        while self._stack and _is_prefix(self._stack[-1]):
-            frame = self._stack.pop()
-            if frame.opener == "#_":
-                return
-            line = frame.line
+    def _put(self, value: Plain | Record) -> bool:
+        """Put a form where it belongs. Whether it is inside of nothing."""
+        kept = True
+        while kept and self._stack and _is_prefix(self._stack[-1]):
+            kept = self._stack.pop().opener != "#_"
         if not self._stack:
             self._chars = 0
-            yield line, value
-        elif not isinstance(value, dict):
+            return kept
+        if kept and not isinstance(value, dict):
             self._stack[-1].items.append(value)
+        return False
 
 
 def _is_prefix(frame: _Frame) -> bool:
     return frame.opener not in _CLOSERS
 
 
-def _atom(line: int, kind: str, token: str) -> Plain:
-    match kind:
-        case "string":
-            return _string(line, token[1:-1])
-        case "char":
-            return _char(line, token[1:])
-    if token in _WORDS:
-        return _WORDS[token]
+def _atom(line: int, kind: str | None, token: str) -> Plain:
     if token[0] == ":":
         return token[1:]
+    if kind == "string":
+        return _string(line, token[1:-1])
+    if kind == "char":
+        return _char(line, token[1:])
+    if token in _WORDS:
+        return _WORDS[token]
     if len(token) <= _DIGITS_MAX:
         if _INT.fullmatch(token):
             return int(token.rstrip("N"))
