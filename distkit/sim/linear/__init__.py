@@ -1,6 +1,35 @@
-"""Is there one order of operations that explains everything the clients saw? A linearizability checker."""
+"""Is there one order of operations that explains everything the clients saw? A linearizability checker.
 
-from distkit.sim.linear.models import Model
+verdict = check(history, "cas-register")
+print(verdict.text())
+"""
+
+from distkit.sim.linear.models import (
+    MODELS,
+    AppendList,
+    CasRegister,
+    Counter,
+    FifoQueue,
+    KeyValue,
+    Model,
+    Mutex,
+    Register,
+)
 from distkit.sim.linear.records import Operation, Result, Verdict
+from distkit.sim.linear.search import check
 
-__all__ = ["Model", "Operation", "Result", "Verdict"]
+__all__ = [
+    "MODELS",
+    "AppendList",
+    "CasRegister",
+    "Counter",
+    "FifoQueue",
+    "KeyValue",
+    "Model",
+    "Mutex",
+    "Operation",
+    "Register",
+    "Result",
+    "Verdict",
+    "check",
+]
