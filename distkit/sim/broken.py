@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from distkit.core import DistkitError
 
 
@@ -13,7 +15,12 @@ class Broken(DistkitError):
         self.rule = rule
 
 
+def fail(rule: str, *explanation: object) -> NoReturn:
+    """Raise Broken. Where checks are many, `if` before it costs less than `require`."""
+    raise Broken(rule, " ".join(map(str, explanation)))
+
+
 def require(holds: bool, rule: str, *explanation: object) -> None:
     """Raise Broken unless it holds."""
     if not holds:
-        raise Broken(rule, " ".join(map(str, explanation)))
+        fail(rule, *explanation)

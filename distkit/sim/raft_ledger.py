@@ -27,7 +27,7 @@ from distkit.raft.messages import (
     SnapshotMark,
     Truncate,
 )
-from distkit.sim.broken import Broken, require
+from distkit.sim.broken import fail, require
 
 #: What a node says about its own log or vote: it may leave only when that is durable.
 HELD = (RequestVote, RequestVoteReply, AppendEntriesReply, InstallSnapshotReply)
@@ -92,38 +92,43 @@ class Stored:
 
     def replay(self, record: Any) -> None:
         """Take in the next record."""
-        if isinstance(record, HardState):
+        kind = type(record)
+        if kind is HardState:
             self._hard_state(record)
-        elif isinstance(record, Entries):
+        elif kind is Entries:
             term, first, count, _ = block_info(record.block)
-            require(first == self.last + 1, "log", "a gap: block from", first, "after", self.last)
-            require(term >= self.terms[-1], "log", "terms fall:", term, "after", self.terms[-1])
+            if first != self.last + 1:
+                fail("log", "a gap: block from", first, "after", self.last)
+            if term < self.terms[-1]:
+                fail("log", "terms fall:", term, "after", self.terms[-1])
             self.terms += [term] * count
-        elif isinstance(record, Truncate):
-            require(
-                self.base < record.index <= self.last, "log", "truncated at", record.index, "in", self.base, self.last
-            )
+        elif kind is Truncate:
+            if not self.base < record.index <= self.last:
+                fail("log", "truncated at", record.index, "in", self.base, self.last)
             del self.terms[record.index - self.base :]
-        elif isinstance(record, SnapshotMark):
+        elif kind is SnapshotMark:
             self._hard_state(record)
-            snapshot = record.snapshot
-            require(snapshot.index >= self.snapshot_index, "monotone", "snapshot falls to", snapshot.index)
-            self.snapshot_index = snapshot.index
-            if record.reset or self.last == 0:  # an image begins with the snapshot
-                self.base, self.terms = snapshot.index, [snapshot.term]
-            else:
-                known = self.term_of(snapshot.index)
-                require(known == snapshot.term, "log", "snapshot of an unknown entry", snapshot.index)
+            self._snapshot(record)
         else:
-            raise Broken("log", f"unknown record {record!r}")
+            fail("log", f"unknown record {record!r}")
+
+    def _snapshot(self, record: SnapshotMark) -> None:
+        snapshot = record.snapshot
+        if snapshot.index < self.snapshot_index:
+            fail("monotone", "snapshot falls to", snapshot.index)
+        self.snapshot_index = snapshot.index
+        if record.reset or self.last == 0:  # an image begins with the snapshot
+            self.base, self.terms = snapshot.index, [snapshot.term]
+        elif self.term_of(snapshot.index) != snapshot.term:
+            fail("log", "snapshot of an unknown entry", snapshot.index)
 
     def _hard_state(self, record: HardState | SnapshotMark) -> None:
-        require(record.term >= self.term, "monotone", "stored term falls from", self.term, "to", record.term)
-        if record.term == self.term:
-            same = self.vote in (0, record.vote)
-            require(same, "election safety", "vote changed within term", self.term, self.vote, record.vote)
-        kept = record.commit >= self.commit or record.commit >= self.last
-        require(kept, "monotone", "stored commit falls", record)
+        if record.term < self.term:
+            fail("monotone", "stored term falls from", self.term, "to", record.term)
+        if record.term == self.term and self.vote not in (0, record.vote):
+            fail("election safety", "vote changed within term", self.term, self.vote, record.vote)
+        if record.commit < self.commit and record.commit < self.last:
+            fail("monotone", "stored commit falls", record)
         self.term, self.vote, self.commit = record.term, record.vote, record.commit
 
 
@@ -162,30 +167,32 @@ class Ledger:
         """A machine handed out a write."""
         hard = None
         for record in write.records:
-            if isinstance(record, HardState | SnapshotMark):
+            kind = type(record)
+            if kind is HardState or kind is SnapshotMark:
                 hard = record
-            elif isinstance(record, Truncate):
+            elif kind is Truncate:
                 self._truncated(node, record.index)
-            elif isinstance(record, Entries):
-                require(hard is not None, "durability", "entries without a hard state before them", write)
-                assert hard is not None
-                known = hard.commit >= node.commit_seen
-                require(known, "durability", "entries forget commit", node.commit_seen, "over", hard)
+            elif kind is Entries:
+                if hard is None:
+                    fail("durability", "entries without a hard state before them", write)
+                elif hard.commit < node.commit_seen:
+                    fail("durability", "entries forget commit", node.commit_seen, "over", hard)
                 self._appended(node, record.block)
             node.accepted.replay(record)
             self._recoverable(node)
-        if hard is not None:
-            same = hard.term == node.machine.term
-            require(same, "durability", "hard state of another term", hard, node.machine.term)
+        if hard is not None and hard.term != node.machine.term:
+            fail("durability", "hard state of another term", hard, node.machine.term)
         for _, message in write.then:
-            require(isinstance(message, HELD), "durability", "needs no disk but waits for it:", message)
+            if type(message) not in HELD:
+                fail("durability", "needs no disk but waits for it:", message)
 
     def _recoverable(self, node: View) -> None:
         """A crash may keep any prefix of the records; what it would then take for committed must be."""
-        commit = min(node.accepted.commit, node.accepted.last)
-        for index in range(max(node.accepted.base, node.commit_seen), min(commit + 1, len(self.committed))):
-            same = node.accepted.term_of(index) == self.committed[index]
-            require(same, "durability", "a crash here makes node", node.id, "commit another entry at", index)
+        accepted = node.accepted
+        behind = min(accepted.commit + 1, accepted.base + len(accepted.terms), len(self.committed))
+        for index in range(max(accepted.base, node.commit_seen), behind):
+            if accepted.term_of(index) != self.committed[index]:
+                fail("durability", "a crash here makes node", node.id, "commit another entry at", index)
 
     def _truncated(self, node: View, index: int) -> None:
         leads = self.leaders.get(node.machine.term) == node.id
@@ -222,14 +229,15 @@ class Ledger:
         kind = type(message)
         if kind is Heartbeat or kind is AppendEntries or kind is InstallSnapshot:
             leader = self.leaders.setdefault(message.term, node.id)
-            require(leader == node.id, "election safety", "node", node.id, "leads the term of", leader, ":", message)
-            if kind is AppendEntries:
-                own = message.prev_index <= node.accepted.last
-                require(own, "log matching", "node", node.id, "appends behind its own log", message)
+            if leader != node.id:
+                fail("election safety", "node", node.id, "leads the term of", leader, ":", message)
+            if kind is AppendEntries and message.prev_index > node.accepted.last:
+                fail("log matching", "node", node.id, "appends behind its own log", message)
             return
         if kind not in HELD:
             return
-        require(held, "durability", "node", node.id, "sent before the disk had it:", message)
+        if not held:
+            fail("durability", "node", node.id, "sent before the disk had it:", message)
         if kind is RequestVote:
             self._asked(node, message)
         elif kind is RequestVoteReply:
@@ -274,23 +282,28 @@ class Ledger:
 
     def state(self, node: View) -> None:
         """Look at a machine after its flush."""
-        machine, accepted, durable = node.machine, node.accepted, node.durable
-        require(machine.term >= node.term_seen, "monotone", "term falls from", node.term_seen, "to", machine.term)
-        node.term_seen = machine.term
-        require(accepted.term == machine.term, "durability", "term", machine.term, "was never written", accepted.term)
-        last = machine.last_index
-        require(accepted.last == last, "durability", "log ends at", last, "written", accepted.last)
-        if machine.role is RoleName.LEADER and self.leaders.get(machine.term) != node.id:
+        s, accepted, durable = node.machine.state, node.accepted, node.durable
+        if s.term < node.term_seen:
+            fail("monotone", "term falls from", node.term_seen, "to", s.term)
+        node.term_seen = s.term
+        if accepted.term != s.term:
+            fail("durability", "term", s.term, "was never written", accepted.term)
+        if accepted.last != s.last:
+            fail("durability", "log ends at", s.last, "written", accepted.last)
+        if s.role is RoleName.LEADER and self.leaders.get(s.term) != node.id:
             self._leads(node)
-        self._commit(node)
-        commit, flushed = machine.commit_index, machine.flushed_index
-        require(commit <= last, "positions", "commit behind the log", commit)
-        require(machine.applied_index <= min(commit, flushed), "positions", "applied too early", machine.applied_index)
-        require(flushed <= durable.last, "positions", "flushed", flushed, "durable", durable.last)
+        if s.commit != node.commit_seen:
+            self._commit(node, s.commit)
+        flushed = s.flushed
+        if not s.applied <= min(s.commit, flushed) <= s.commit <= s.last:
+            fail("positions", "applied", s.applied, "flushed", flushed, "commit", s.commit, "last", s.last)
+        if flushed > durable.last:
+            fail("positions", "flushed", flushed, "durable", durable.last)
         stored, held = durable.term_of(flushed), accepted.term_of(flushed)
-        require(stored == held or -1 in (stored, held), "positions", "flushed entry was rewritten:", flushed)
-        ordered = machine.window.base_index <= machine.snapshot.index <= commit
-        require(ordered, "positions", "purged, snapshot, commit out of order")
+        if stored != held and -1 not in (stored, held):
+            fail("positions", "flushed entry was rewritten:", flushed)
+        if not s.window.base_index <= s.snapshot.index <= s.commit:
+            fail("positions", "purged, snapshot, commit out of order")
 
     def _leads(self, node: View) -> None:
         """A leader is new: it is the only one of its term, and has all that is committed."""
@@ -311,11 +324,11 @@ class Ledger:
             complete = accepted.term_of(index) == self.committed[index] or self.committed_by[index] >= machine.term
             require(complete, "leader completeness", "leader", node.id, "lacks committed entry", index)
 
-    def _commit(self, node: View) -> None:
-        commit, accepted = node.machine.commit_index, node.accepted
-        if commit == node.commit_seen:
-            return
-        require(commit > node.commit_seen, "monotone", "commit falls from", node.commit_seen, "to", commit)
+    def _commit(self, node: View, commit: int) -> None:
+        """A node knows more to be committed."""
+        accepted = node.accepted
+        if commit < node.commit_seen:
+            fail("monotone", "commit falls from", node.commit_seen, "to", commit)
         fresh = False
         for index in range(max(node.commit_seen + 1, accepted.base), commit + 1):
             term = accepted.term_of(index)
@@ -323,8 +336,8 @@ class Ledger:
                 self.committed.append(term)
                 self.committed_by.append(node.machine.term)
                 fresh = True
-            same = self.committed[index] == term
-            require(same, "committed entries", "node", node.id, "committed another entry at", index)
+            if self.committed[index] != term:
+                fail("committed entries", "node", node.id, "committed another entry at", index)
         node.commit_seen = commit
         if fresh and len(self.nodes) >= self.majority:
             holders = [each for each in self.nodes.values() if each.durable.term_of(commit) == self.committed[commit]]
