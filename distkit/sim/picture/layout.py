@@ -31,7 +31,7 @@ class Layout:
         self.begin, self.end = axis.times[0], axis.times[-1]
         self.digits = min(max(1 - math.floor(math.log10(FLIGHT / axis.per_second)), 1), 9)
         self.nodes = sorted(run.lanes)
-        self.spans = [span for span in run.spans if self.shows(span)]
+        self.spans = sorted(filter(self.shows, run.spans), key=lambda span: (span.state == "paused", span.begin))
         self.cuts = [cut for cut in run.cuts if self.shows(cut)]
         self.marks = [mark for mark in run.marks if self.shows(mark)]
         self.commits = [commit for commit in run.commits if self.shows(commit)]
@@ -53,7 +53,7 @@ class Layout:
     def _states(self) -> dict[int, list[Span]]:
         """What each node was, in order."""
         states: dict[int, list[Span]] = {node: [] for node in self.nodes}
-        for span in sorted(self.spans, key=lambda span: span.begin):
+        for span in self.spans:
             if span.state != "paused":
                 states[span.node].append(span)
         return states

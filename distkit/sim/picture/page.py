@@ -115,7 +115,7 @@ def _entries(layout: Layout) -> Iterator[tuple[str, str, str]]:
     if layout.commits:
         yield "commit index", '<g class="commit"><path d="M8 -4v8"/><text x="14" y="4">7</text></g>', ""
     if any(mark.name == "restart" for mark in layout.marks):
-        yield "restarts", '<g class="start"><path d="M8 -7l11 7l-11 7z"/></g>', ""
+        yield "starts", '<g class="start"><path d="M8 -7l11 7l-11 7z"/></g>', ""
     fates = {operation.fate for operation in layout.operations}
     for fate, text in _FATES.items():
         if fate in fates:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from distkit.core import LocalError
 
 NUMBER_MAX: Final = 1 << 64
-NAME_MAX, TEXT_MAX, BROKEN_MAX = 60, 200, 2000
+NAME_MAX, TEXT_MAX, BROKEN_MAX = 60, 120, 2000
 FIELDS_SHOWN: Final = 8
 _COMMON: Final = ("seq", "time", "event", "node")
 
@@ -44,7 +44,8 @@ class Event:
     def rest(self) -> str:
         """All that an event of any kind has to say, one field a line."""
         names = [name for name in self.fields if name not in _COMMON and self.fields[name] not in (None, "")]
-        return "\n".join(f"{shown(name)} {self.text(name)}" for name in names[:FIELDS_SHOWN])
+        lines = [f"{shown(name, NAME_MAX)} {self.text(name)}" for name in names[:FIELDS_SHOWN]]
+        return shown("\n".join(lines), 2 * TEXT_MAX)
 
     def links(self) -> frozenset[tuple[int, int]]:
         """The directed links of a cut or heal."""

@@ -10,11 +10,11 @@ from statistics import median
 from typing import Final
 
 from distkit.core import LocalError
-from distkit.sim.picture.reading import BROKEN_MAX, Event, malformed
+from distkit.sim.picture.reading import BROKEN_MAX, NAME_MAX, Event, malformed
 from distkit.sim.picture.things import Commit, Cut, Links, Mark, Message, Operation, Span, Thing
 
 #: So many things of each kind are kept, the newest ones: this bounds memory and the size of the picture.
-THINGS_MAX: Final = 4000
+THINGS_MAX: Final = 2500
 NODES_MAX: Final = 40
 ARRIVALS_MAX: Final = 3
 
@@ -153,7 +153,7 @@ class Run:
                 raise malformed(event.line, f"message {name} was sent before")
             message = Message(
                 name,
-                event.text("message"),
+                event.text("message", NAME_MAX),
                 event.node,
                 target,
                 event.time,
@@ -193,7 +193,7 @@ class Run:
         self.cut = Cut(self.end, self.end, links=links)
 
     def _client(self, event: Event) -> None:
-        client = event.text("client")
+        client = event.text("client", NAME_MAX)
         key = (client, event.number("id"))
         if event.name == "invoke":
             text, value = event.text("op"), event.text("value")
@@ -209,7 +209,7 @@ class Run:
         if known is None:
             known = Operation(client, event.node, "called earlier", None)
             self.operations.append(known)
-        known.returned, known.outcome, known.value = event.time, event.text("outcome"), event.text("value")
+        known.returned, known.outcome, known.value = event.time, event.text("outcome", NAME_MAX), event.text("value")
 
     def _mark(self, event: Event) -> None:
         mark = Mark(event.node, event.time, event.name, event.rest())

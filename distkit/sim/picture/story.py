@@ -113,11 +113,11 @@ class Story:
     def _voters(self, node: int, term: int) -> str:
         """Who made this node the leader; and who did that twice."""
         voters = [voter for (of, voter), votes in self._votes.items() if of == term and node in votes]
-        twice = [voter for voter in voters if len(self._votes[term, voter]) > 1]
-        text = f" {_nodes(voters).capitalize()} voted for it." if voters else ""
-        for voter in twice:
-            text += f" Node {voter} voted for both {_nodes(self._votes[term, voter])}."
-        return text
+        text = f" {_nodes(voters).capitalize()} voted for it" if voters else ""
+        for voter in sorted(voters):
+            others = [other for other in self._votes[term, voter] if other != node]
+            text += f"; node {voter} voted for {_nodes(others)} too" if others else ""
+        return text and text + "."
 
     def _campaigns(self, event: Event, term: int) -> None:
         why = ""

@@ -312,7 +312,7 @@ class Strip:
         wide = len(text) * 6.3 + 16
         left = min(max(x - wide + 6, GUTTER), GUTTER + STRIP + 8 - wide)
         yield f'<g class="broken"><path d="M{x:.1f} 0V{self.height - 4:g}"/>'
-        named = {mark.node, *(int(number) for number in re.findall(r"\bnodes? (\d{1,15})\b", mark.text))}
+        named = {mark.node, *map(int, re.findall(r"\b(?:node|leader|candidate|on) (\d{1,15})\b", mark.text))}
         for node in sorted(named.intersection(layout.nodes)):
             yield f'<circle cx="{x:.1f}" cy="{layout.lane(node):g}" r="9"/>'
         yield (

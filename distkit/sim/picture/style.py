@@ -79,7 +79,7 @@ rect.term{{fill:var(--term);fill-opacity:.1}} text.term{{fill:var(--term);font-s
 .candidate rect{{fill:var(--paper);stroke:var(--term);stroke-width:1.6;stroke-dasharray:3 2}}
 .down rect{{fill:var(--paper);stroke:var(--wrong);stroke-opacity:.35;stroke-dasharray:2 3}}
 .down text{{fill:var(--wrong)}}
-.paused rect{{fill:var(--line);fill-opacity:.3;stroke:var(--line);stroke-dasharray:4 3}}
+.paused rect{{fill:var(--paper);fill-opacity:.6;stroke:var(--soft);stroke-dasharray:4 3}}
 .paused text{{fill:var(--soft)}}
 .m path{{stroke:var(--kind);stroke-width:1.3;fill:none}} marker path{{fill:var(--kind)}}
 .m .near{{stroke:transparent;stroke-width:9}} .m.heartbeat{{opacity:.45}}
