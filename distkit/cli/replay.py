@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from distkit.cli.sim import MACHINES
+from distkit.cli.sim import MACHINE_HELP
 from distkit.core import LocalError
-from distkit.sim.draw import PROFILES, draw
+from distkit.sim.draw import PROFILES
 from distkit.sim.picture import draw as draw_picture
 from distkit.sim.scenario import Scenario, from_json
-from distkit.sim.simulation import Outcome, run, watcher
+from distkit.sim.simulation import Outcome, drawn, run, watcher
 
 #: A scenario file is read up to this size.
 _FILE_BYTES_MAX = 64 << 20
@@ -22,7 +22,7 @@ _FILE_BYTES_MAX = 64 << 20
 def scenario_of(what: str, profile: str, machine: str) -> Scenario:
     """The scenario of a seed, or of a file. LocalError: it is neither."""
     if what.isdigit():
-        return draw(int(what), profile, machine)
+        return drawn(int(what), profile, machine)
     path = Path(what)
     try:
         if path.stat().st_size > _FILE_BYTES_MAX:
@@ -47,7 +47,7 @@ def report(outcome: Outcome) -> None:
 @click.command("replay")
 @click.argument("what", metavar="SEED|FILE")
 @click.option("--profile", type=click.Choice(PROFILES), default="lite", help="Of the seed.")
-@click.option("--machine", type=click.Choice(MACHINES), default="raft", help="Of the seed.")
+@click.option("--machine", default="raft", metavar="M", help=MACHINE_HELP)
 @click.option("--trace", is_flag=True, help="Print every event, one JSON line each.")
 @click.option("--picture", type=click.File("w", lazy=True), metavar="FILE", help="Draw a space-time diagram (HTML).")
 @click.pass_context

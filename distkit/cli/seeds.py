@@ -14,8 +14,7 @@ from typing import Any, Final
 import click
 
 from distkit.core import LocalError
-from distkit.sim.draw import draw
-from distkit.sim.simulation import Outcome, run
+from distkit.sim.simulation import Outcome, drawn, run
 
 #: A child that is silent for so many seconds hangs.
 SILENCE_MAX: Final = 120.0
@@ -48,10 +47,10 @@ def line_of(seed: int, profile: str, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def run_here(seeds: range, profile: str, machine: str) -> Generator[dict[str, Any]]:
+def run_here(seeds: range, profile: str, machine: str, *, strict: bool = False) -> Generator[dict[str, Any]]:
     """Run seeds in this process."""
     for seed in seeds:
-        yield line_of(seed, profile, run(draw(seed, profile, machine)))
+        yield line_of(seed, profile, run(drawn(seed, profile, machine), strict=strict))
 
 
 def run_in_children(seeds: range, profile: str, machine: str, jobs: int) -> Generator[dict[str, Any]]:

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 
 from distkit.cli.replay import report, scenario_of
-from distkit.cli.sim import MACHINES
+from distkit.cli.sim import MACHINE_HELP
 from distkit.core import LocalError
 from distkit.sim.draw import PROFILES
 from distkit.sim.shrink import Shrinker
@@ -18,7 +18,7 @@ from distkit.sim.simulation import run
 @click.command("shrink")
 @click.argument("what", metavar="SEED|FILE")
 @click.option("--profile", type=click.Choice(PROFILES), default="lite", help="Of the seed.")
-@click.option("--machine", type=click.Choice(MACHINES), default="raft", help="Of the seed.")
+@click.option("--machine", default="raft", metavar="M", help=MACHINE_HELP)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The scenario file.")
 @click.option("--runs-max", type=click.IntRange(1), default=2000, metavar="N", help="Runs to spend at most.")
 @click.pass_context

@@ -12,11 +12,12 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from distkit.cli.determinism import difference
 from distkit.cli.seeds import run_here, run_in_children, seeds_of
 from distkit.core import LocalError
 from distkit.sim.draw import PROFILES
 
-MACHINES = ("raft",)
+MACHINE_HELP = "What runs: raft, or FILE.py:NAME or MODULE:NAME of a Workload or System of yours."
 
 
 @click.command("sim")
@@ -24,10 +25,12 @@ MACHINES = ("raft",)
 @click.option("--lite", "profile", flag_value="lite", default=True, help="Three nodes, short (the default).")
 @click.option("--swarm", "profile", flag_value="swarm", help="One to nine nodes, every fault, bytes on disk and wire.")
 @click.option("--profile", "named", type=click.Choice(PROFILES), help="One of these by name.")
-@click.option("--machine", type=click.Choice(MACHINES), default="raft", help="What runs on the nodes.")
+@click.option("--machine", default="raft", metavar="M", help=MACHINE_HELP)
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, metavar="N", help="Processes that share the seeds.")
 @click.option("--json", "json_file", type=click.File("w"), metavar="FILE", help="Write one JSON line a seed.")
+@click.option("--check", is_flag=True, help="Look for what is not deterministic: run each seed twice, apart.")
 @click.option("--lines", is_flag=True, hidden=True, help="Only JSON lines, on standard output: for the parent process.")
+@click.option("--strict", is_flag=True, hidden=True)
 @click.option("--step", type=click.IntRange(min=1), default=1, hidden=True)
 @click.pass_context
 def command(
@@ -38,7 +41,9 @@ def command(
     machine: str,
     jobs: int,
     json_file: TextIO | None,
+    check: bool,
     lines: bool,
+    strict: bool,
     step: int,
 ) -> None:
     """Run the simulator: each seed is a cluster, a load and a series of faults, in virtual time.
@@ -48,10 +53,14 @@ def command(
     profile = named or profile
     share = range(seeds[0], seeds[1], step)
     if lines:
-        for line in run_here(share, profile, machine):
+        for line in run_here(share, profile, machine, strict=strict):
             click.echo(json.dumps(line))
         return
     try:
+        if check:
+            text = difference(share, profile, machine)
+            click.echo(text or f"{len(share)} {profile} seeds: the same runs in two processes")
+            context.exit(1 if text else 0)
         failures, undecided = _run(share, profile, machine, jobs, json_file)
     except LocalError as error:
         raise click.ClickException(str(error)) from error

@@ -1,12 +1,11 @@
 """Clients: they call, wait, give up, try again in a session, and remember what they saw.
 
-Each client has one call under way at a time. What they saw is the history that the checkers judge; lists, whose values
-are unique, are judged at once: a read or an append can't be older than what was answered before it was called.
+Each client has one call under way at a time. What is called and how answers are judged is the workload's; here it is
+held that nothing takes effect that was refused, and nothing is answered that was not applied.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections import deque
 from collections.abc import Iterable
@@ -15,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from distkit.core import Outcome, Reason
 from distkit.replica import ClientSession, ReplicaReply
 from distkit.sim.broken import require
-from distkit.sim.chance import SECOND
+from distkit.sim.chance import SECOND, stream
 from distkit.sim.linear import Operation
-from distkit.sim.objects import LIST_START, command, digest_after
 from distkit.sim.scenario import Call
 
 if TYPE_CHECKING:
@@ -27,18 +25,20 @@ _PATIENCE: Final = 2 * SECOND  #: of a client, for one attempt
 _PAUSE: Final = SECOND // 20  #: before it tries again
 _ATTEMPTS: Final = 12
 _READS: Final = ("read", "stale")
+_NO_COMMANDS: Final = (*_READS, "register")
+_TAG_BYTES: Final = 8
 
 
 class _Running:
     """A call that is under way."""
 
-    __slots__ = ("attempts", "call", "called", "floor", "maybe", "number", "sequence", "ticket")
+    __slots__ = ("attempts", "call", "called", "content", "maybe", "sequence", "ticket", "token")
 
-    def __init__(self, call: Call, number: int, called: int, floor: int) -> None:
+    def __init__(self, call: Call, content: bytes, called: int, token: Any) -> None:
         self.call = call
-        self.number = number
+        self.content = content  # the command, with something that makes it unique in front
         self.called = called
-        self.floor = floor  # of a list: its length that was answered to somebody before this call
+        self.token = token  # the workload's
         self.attempts = 0
         self.maybe = False  # an attempt ended without an answer: it may have taken effect
         self.sequence = 0
@@ -53,17 +53,6 @@ class _Client:
         self.session: ClientSession | None = None
 
 
-class _List:
-    """A list as it is replicated: the digest of each of its prefixes, and how much of it was answered to somebody."""
-
-    __slots__ = ("answered", "digests", "values")
-
-    def __init__(self) -> None:
-        self.values: list[int] = []
-        self.digests = [LIST_START]
-        self.answered = 0
-
-
 class Clients:
     """All clients of a world, and their history."""
 
@@ -73,11 +62,11 @@ class Clients:
         self.acknowledged = self.unknown = self.refused = 0
         self._clients: dict[int, _Client] = {}
         self._tickets: dict[int, _Client] = {}
+        self._numbers = 0  # of commands
         self._last_ticket = 0
-        self._last_number = 0
-        self._lists: dict[str, _List] = {}
-        self._undone: set[int] = set()  # numbers of operations that definitely did not take effect
-        self._done: set[int] = set()  # numbers of those that did
+        self._undone: set[bytes] = set()  # commands that definitely did not take effect
+        self._done: set[bytes] = set()  # those that did
+        self._workload = world.workload
 
     # -- events -------------------------------------------------------------------------------------------------------
 
@@ -111,7 +100,7 @@ class Clients:
         if reply.outcome is Outcome.COMMITTED:
             self._committed(client, running, reply)
         elif reply.outcome is Outcome.READABLE:
-            self._finish(client, running, guest.objects.read(running.call.key))
+            self._finish(client, running, self._workload.query(guest.application, running.call))
         elif reply.outcome is Outcome.LOST:
             self._lost(client, running)
         else:
@@ -140,11 +129,12 @@ class Clients:
         if self.world.scenario.sessions and client.session is None and call.kind not in _READS:
             client.waiting.appendleft(call)
             call = Call(call.time, call.client, call.node, "register", "", 0)
-        self._last_number += 1
-        items = self._lists.get(call.key)
-        client.running = running = _Running(
-            call, self._last_number, self.world.timeline.now, items.answered if items else 0
-        )
+        workload, content = self._workload, b""
+        if call.kind not in _NO_COMMANDS:
+            self._numbers += 1
+            random = stream(self.world.seed, f"command {call.client} {call.time} {call.value}")
+            content = tagged(self._numbers, workload.command(call, random))
+        client.running = running = _Running(call, content, self.world.timeline.now, workload.called(call))
         if client.session is not None and call.kind not in _READS:
             running.sequence = client.session.begin()
         return self._attempt(client, running)
@@ -160,7 +150,7 @@ class Clients:
         call = running.call
         if call.kind == "stale":
             if not host.paused and not host.machine.loading:
-                self._finish(client, running, host.guest.objects.read(call.key))
+                self._finish(client, running, self._workload.query(host.guest.application, call))
                 return None
             return self._later(client, running)
         self._tickets[ticket] = client
@@ -173,12 +163,11 @@ class Clients:
         elif call.kind == "register":
             host.input("register", ticket)
         else:
-            content = command(call.kind, call.key, call.value, running.number, client.id)
             session = client.session
             if session is None:
-                host.input("propose", ticket, content)
+                host.input("propose", ticket, running.content)
             else:
-                host.input("propose", ticket, content, session.id, running.sequence, session.lowest)
+                host.input("propose", ticket, running.content, session.id, running.sequence, session.lowest)
         return None
 
     def _node(self, running: _Running) -> int:
@@ -202,16 +191,14 @@ class Clients:
             return self._next(client)
         if running.maybe:
             self.world.marks["a retry in a session got its answer"] += 1
-        require(running.number in self._done, "tickets", "an answer to what was not applied:", call)
-        return self._finish(client, running, json.loads(reply.result))
+        require(running.content in self._done, "tickets", "an answer to what was not applied:", call)
+        return self._finish(client, running, reply.result)
 
     def _finish(self, client: _Client, running: _Running, output: Any) -> None:
         """The call was answered."""
-        call = running.call
-        if call.key.startswith("l"):
-            self._judge_list(running, output)
+        self._workload.answered(running.call, running.token, output)
         self.acknowledged += 1
-        if call.kind != "stale":
+        if running.call.kind != "stale":
             self._record(running, output, self.world.timeline.now)
         self._end(client, running)
 
@@ -241,8 +228,8 @@ class Clients:
             self._record(running, None, math.inf)
         else:
             self.refused += 1
-            self._undone.add(running.number)
-            gone = running.number not in self._done
+            self._undone.add(running.content)
+            gone = running.content not in self._done
             require(gone, "tickets", "an operation that was refused has taken effect:", call)
         return self._end(client, running)
 
@@ -252,24 +239,10 @@ class Clients:
         client.running = None
         self._next(client)
 
-    def _record(self, running: _Running, output: Any, returned: float) -> None:
-        """A line of the history; what was answered "no" by a mutex had no effect and needs none."""
-        call = running.call
-        kind, value = call.kind, call.value
-        given: Any = value
-        if kind in ("acquire", "release"):
-            if output is False:
-                return
-            given = output = None
-        elif kind == "cas":
-            given = (value & 0xFFFFFFFF, value >> 32)
-        elif kind in ("read", "dequeue"):
-            given = None
-        if call.key.startswith("l"):
-            output = None if kind == "append" else (output or (0, 0))[0]  # of a read: its length, see `lists`
-        elif call.key.startswith("n") and kind == "read":
-            output = output or 0
-        self.history.append(Operation(call.client, kind, given, output, running.called, returned, call.key))
+    def _record(self, running: _Running, answer: Any, returned: float) -> None:
+        operation = self._workload.operation(running.call, answer, running.called, returned)
+        if operation is not None:
+            self.history.append(operation)
 
     def _transfer(self, call: Call) -> None:
         """Ask the leader, if there is one, to hand leadership to another node."""
@@ -280,40 +253,23 @@ class Clients:
             world.marks["a leadership transfer was asked for"] += 1
             world.hosts[leader].input("transfer", self._last_ticket, call.node)
 
-    # -- what is applied ----------------------------------------------------------------------------------------------
-
     def applied(self, index: int, content: bytes, result: bytes) -> None:
         """A command is applied for the first time."""
-        kind, key, value, number, _client = content.decode().split()
-        require(int(number) not in self._undone, "tickets", "an operation that was refused takes effect:", content)
-        self._done.add(int(number))
-        if kind == "append":
-            items = self._lists.setdefault(key, _List())
-            items.values.append(int(value))
-            items.digests.append(digest_after(items.digests[-1], int(value)))
-
-    def _judge_list(self, running: _Running, output: Any) -> None:
-        """Real time and content of what a list answered."""
-        call = running.call
-        items = self._lists.setdefault(call.key, _List())
-        length, digest = (output, None) if call.kind == "append" else output or (0, LIST_START)
-        require(length < len(items.digests), "linearizability", call, "answered a list of", length)
-        if call.kind == "append":
-            require(items.values[length - 1] == call.value, "linearizability", call, "is not at", length)
-            require(length > running.floor, "linearizability", call, "went to", length, "behind", running.floor)
-        else:
-            require(items.digests[length] == digest, "linearizability", call, "answered a list that never was")
-        if call.kind == "read":
-            fresh = length >= running.floor
-            require(fresh, "linearizability", "stale read:", call, "saw", length, "of a list that had", running.floor)
-        if call.kind != "stale":
-            items.answered = max(items.answered, length)
-
-    def lists(self, key: str, length: int) -> tuple[int, ...]:
-        """The first values of a list."""
-        return tuple(self._lists[key].values[:length]) if key in self._lists else ()
+        require(content not in self._undone, "tickets", "an operation that was refused takes effect:", content)
+        self._done.add(content)
+        self._workload.applied(index, untagged(content), result)
 
     def _tell_return(self, client: _Client, running: _Running, outcome: str) -> None:
         if self.world.trace is not None:
             node = self._node(running)
             self.world.tell("return", node, client=client.id, id=running.ticket, outcome=outcome, value=None)
+
+
+def tagged(number: int, command: bytes) -> bytes:
+    """A command with a number of its own, so that it is seen if it takes effect twice."""
+    return number.to_bytes(_TAG_BYTES, "little") + command
+
+
+def untagged(content: bytes) -> bytes:
+    """What the application gets."""
+    return content[_TAG_BYTES:]

@@ -7,15 +7,16 @@ byte-level disk, every fault. `idle` and `loaded` are for measuring.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Final
 
 from distkit.core import LocalError
-from distkit.sim.chance import SECOND, below, between, chosen, log_between, stream
+from distkit.sim.chance import SECOND, below, between, log_between, stream
 from distkit.sim.faults import LOSING
 from distkit.sim.network import NetworkOptions
-from distkit.sim.objects import KINDS
-from distkit.sim.scenario import Call, ClockOptions, DiskOptions, Fault, Scenario
+from distkit.sim.scenario import ClockOptions, DiskOptions, Fault, Scenario
+from distkit.sim.workload import Workload
 
 PROFILES: Final = ("lite", "swarm", "idle", "loaded")
 
@@ -34,37 +35,37 @@ _CLASSES: Final[dict[str, tuple[tuple[str, float, float, tuple[str, ...]], ...]]
     "losing": (("rot", 0.0, 0.0, ("",)), ("misplace", 0.0, 0.0, ("",)), ("wipe", 0.0, 0.0, ("",))),
 }
 #: They need the disk of bytes.
-_BYTES_ONLY: Final = ("error",)
+_WAL_ONLY: Final = ("error",)
 
 
-def draw(seed: int, profile: str = "lite", machine: str = "raft") -> Scenario:
-    """The scenario of a seed."""
+def draw(seed: int, profile: str, machine: str, workload: Workload) -> Scenario:
+    """The scenario of a seed, with the calls of a workload."""
     if profile not in PROFILES:
         raise LocalError(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
     if profile == "idle":
         return Scenario(machine, seed, 5, 60.0)
     random = stream(seed, f"draw {profile}")
     if profile == "loaded":
-        calls = _calls(random, 5, 20.0, 16, 4000, frozenset("rcln"), Scenario.sessions)
-        return Scenario(machine, seed, 5, 20.0, calls=calls)
-    return _swarm(random, seed, machine, lite=profile == "lite")
+        return Scenario(machine, seed, 5, 20.0, calls=workload.calls(random, 5, 20.0, 16, 4000))
+    scenario = _swarm(random, seed, machine, lite=profile == "lite")
+    clients = 1 + below(random, 5)
+    count = int(scenario.seconds * log_between(random, 4, 32 if profile == "lite" else 64))
+    return replace(scenario, calls=workload.calls(random, scenario.nodes, scenario.seconds, clients, count))
 
 
 def _swarm(random: Random, seed: int, machine: str, lite: bool) -> Scenario:
     nodes = 3 if lite else 1 + below(random, 9)
     seconds = between(random, 4, 8) if lite else between(random, 10, 30)
     on = {name: random.random() < 0.5 for name in (*_CLASSES, "loss", "copy", "late", "old", "drift", "eager", "tiny")}
-    faults = _faults(random, nodes, seconds, [name for name in _CLASSES if on[name]], by_bytes=not lite)
+    faults = _faults(random, nodes, seconds, [name for name in _CLASSES if on[name]], wal=not lite)
     sessions = random.random() < 0.5
-    kinds = frozenset(kind for kind in KINDS if random.random() < 0.7) or frozenset("l")
-    clients = 1 + below(random, 5)
-    count = int(seconds * log_between(random, 4, 32 if lite else 64))
     return Scenario(
         machine,
         seed,
         nodes,
         seconds,
         by_bytes=not lite,
+        wal=not lite,
         eager=between(random, 0.1, 0.9) if on["eager"] else 1.0,
         sessions=sessions,
         network=NetworkOptions(
@@ -89,7 +90,6 @@ def _swarm(random: Random, seed: int, machine: str, lite: bool) -> Scenario:
         ),
         machine_options=_limits(random, on["tiny"]),
         faults=faults,
-        calls=_calls(random, nodes, seconds, clients, count, kinds, sessions),
     )
 
 
@@ -114,11 +114,11 @@ def _limits(random: Random, tiny: bool) -> tuple[tuple[str, float], ...]:
     return tuple(limits.items())
 
 
-def _faults(random: Random, nodes: int, seconds: float, classes: list[str], by_bytes: bool) -> tuple[Fault, ...]:
+def _faults(random: Random, nodes: int, seconds: float, classes: list[str], wal: bool) -> tuple[Fault, ...]:
     found: list[Fault] = []
     losing = (nodes - 1) // 2
     for name in classes:
-        if name in _BYTES_ONLY and not by_bytes:
+        if name in _WAL_ONLY and not wal:
             continue
         count = int(log_between(random, 1, 8)) if name != "losing" else below(random, losing + 1)
         victims = list(range(1, nodes + 1))
@@ -131,7 +131,7 @@ def _faults(random: Random, nodes: int, seconds: float, classes: list[str], by_b
             if kind == "cut":
                 detail = _links(random, nodes, detail)
             if kind in LOSING:
-                if not by_bytes and kind != "wipe":
+                if not wal and kind != "wipe":
                     continue
                 node = victims.pop(below(random, len(victims)))
             length = log_between(random, low, high) if high else 0.0
@@ -161,47 +161,3 @@ def _links(random: Random, nodes: int, shape: str) -> str:
             near = {order[(place + step) % nodes] for step in range(-reach, reach + 1)}
             cut += [(one, two) for two in order if two not in near]
     return " ".join(f"{one}>{two}" for one, two in cut)
-
-
-def _calls(
-    random: Random, nodes: int, seconds: float, clients: int, count: int, kinds: frozenset[str], sessions: bool
-) -> tuple[Call, ...]:
-    """What clients do: some keys of each kind, in bursts and quiet times. Values are unique."""
-    keys = [f"{kind}{number}" for kind in sorted(kinds) for number in range(1 + below(random, 3))]
-    reads = between(random, 0.1, 0.6)
-    elsewhere = between(random, 0.0, 1.0)
-    times = _times(random, seconds, count)
-    calls: list[Call] = []
-    written: dict[str, list[int]] = {}
-    for number, time in enumerate(times, 1):
-        client = 1 + below(random, clients)
-        # Most clients stay with their node, some are everywhere.
-        node = 1 + (below(random, nodes) if random.random() < elsewhere else (client - 1) % nodes)
-        key = keys[below(random, len(keys))]
-        if random.random() < 0.004:
-            calls.append(Call(time, client, 1 + below(random, nodes), "transfer", "", 0))
-            continue
-        if key[0] not in "qm" and random.random() < reads:
-            kind = "stale" if random.random() < 0.05 and key[0] == "l" else "read"
-            calls.append(Call(time, client, node, kind, key, 0))
-            continue
-        kind = chosen(random, KINDS[key[0]])
-        value = number
-        if kind == "cas":
-            known = written.get(key) or [0]
-            value = number << 32 | known[below(random, len(known))]
-        if kind in ("write", "cas"):
-            written[key] = [*written.get(key, [])[-2:], number]
-        calls.append(Call(time, client, node, kind, key, value))
-    return tuple(calls)
-
-
-def _times(random: Random, seconds: float, count: int) -> list[int]:
-    """Times of calls: evenly, or in bursts with quiet between them."""
-    if random.random() < 0.6:
-        times = [between(random, 0.1, seconds) for _ in range(count)]
-    else:
-        bursts = 1 + below(random, 5)
-        starts = [between(random, 0.1, seconds) for _ in range(bursts)]
-        times = [starts[below(random, bursts)] + random.random() * 0.3 for _ in range(count)]
-    return sorted(int(min(time, seconds) * SECOND) for time in times)

@@ -69,6 +69,9 @@ class Faults:
         for host in world.hosts.values():
             host.slow, host.stalled_until, host.die_at = 1.0, 0, ""
             self._give_space(host)
+            files = _files(host)
+            if files is not None:
+                files.calm()
             host.resume()
             self._start(host)
         world.links_changed()

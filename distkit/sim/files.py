@@ -112,6 +112,10 @@ class MemoryFiles:
         """The nth fdatasync from now raises EIO and marks the pages clean: readers see them, the disk never will."""
         self._faults.append(_Fault("fdatasync", nth, OSError(errno.EIO, os.strerror(errno.EIO)), cleans=True))
 
+    def calm(self) -> None:
+        """No fault that was asked for and has not struck yet will."""
+        self._faults.clear()
+
     def crash_at(self, nth: int) -> None:
         """The process dies in the nth call from now, before that call had any effect."""
         self.fail("*", nth, Crashed(f"crash at call {nth}"))

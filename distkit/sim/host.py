@@ -54,6 +54,7 @@ class Host:
         self._held: list[Callable[[], None]] = []  # inputs of a paused process
         self._stale: float | None = None  # the clock was read, then came the pause
         self._timer = 0  # when the next TIMER event comes, 0: none is under way
+        self._due = inf  # the deadline that it is for
         self._flushing = False  # a FLUSH event is under way
         self._flushed_at = self._ticks = 0
 
@@ -132,6 +133,7 @@ class Host:
     def jump(self, seconds: float) -> None:
         """Its clock jumps ahead."""
         self._clock.jump(seconds)
+        self._timer = 0
         self._rearm()
 
     # -- inputs -------------------------------------------------------------------------------------------------------
@@ -141,7 +143,7 @@ class Host:
         try:
             return getattr(self.machine, door)(self._now(), *arguments)
         except DistkitError as error:
-            raise Broken("errors", f"node {self.id}: {door} raised {type(error).__name__}: {error}") from error
+            raise _raised(self, door, error) from error
 
     def input(self, door: str, *arguments: Any) -> None:
         """The same, and flush now or soon; a paused process gets it later, one that is down never."""
@@ -163,7 +165,7 @@ class Host:
         try:
             self.machine.receive(self._now(), source, message)
         except DistkitError as error:
-            raise Broken("errors", f"node {self.id}: receive raised {type(error).__name__}: {error}") from error
+            raise _raised(self, "receive", error) from error
         self.touched()
 
     def touched(self) -> None:
@@ -213,7 +215,7 @@ class Host:
         try:
             output = self.machine.flush(self._now())
         except DistkitError as error:
-            raise Broken("errors", f"node {self.id}: flush raised {type(error).__name__}: {error}") from error
+            raise _raised(self, "flush", error) from error
         world = self.world
         if output is not None:
             world.oracle.flushed(self, output)
@@ -266,10 +268,12 @@ class Host:
             done = self.disk.complete()
         except StorageError as error:
             return self.stop(str(error))
-        self.world.oracle.durable(self, done)
         if self.die_at == "durable":
+            self.world.oracle.durable(self, done)
             return self.crash(power=True)
-        self._release(done)
+        for write in done:
+            self.world.oracle.durable(self, (write,))
+            self._release(write)
         if self.die_at == "sent":
             return self.crash(power=True)
         self.call("persisted", done[-1].token)
@@ -280,13 +284,12 @@ class Host:
             self.world.disk_rests(self)
         return None
 
-    def _release(self, done: list[Write]) -> None:
-        """What waited for these writes leaves."""
+    def _release(self, write: Write) -> None:
+        """What waited for this write leaves."""
         world = self.world
-        for write in done:
-            for target, message in write.then:
-                world.oracle.left(self, target, message, held=True)
-                world.send(self, target, message)
+        for target, message in write.then:
+            world.oracle.left(self, target, message, held=True)
+            world.send(self, target, message)
 
     def tell_space(self) -> None:
         """The disk may be full, or have space again: ask it for more from time to time."""
@@ -340,6 +343,9 @@ class Host:
         if self._flushing:
             return  # the flush will do it
         due = self.machine.deadline()
+        if due == self._due and self._timer:
+            return
+        self._due = due
         if due == inf:
             return
         world = self.world
@@ -350,3 +356,9 @@ class Host:
         if not self._timer or time < self._timer:
             self._timer = time
             world.timeline.at(time, world.TIMER, self.id, self.boots)
+
+
+def _raised(host: Host, door: str, error: DistkitError) -> Broken:
+    """An error that the project raises on purpose came out of a machine: the caller kept the contract, so it did
+    not."""
+    return Broken("errors", f"node {host.id}: {door} raised {type(error).__name__}: {error}")

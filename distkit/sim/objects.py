@@ -4,20 +4,27 @@ which.
     r  register: write v           c  register: write v, cas from-to        l  list of unique values: append v
     n  counter: add v              q  queue: enqueue v, dequeue             m  mutex: acquire, release, by client
 
-A command is text: `kind key value number client`; `number` is unique to the operation, so it is seen if one takes
-effect twice. """
+Values are unique. Lists are judged at once: a read or an append can't be older than what was answered before it was
+called, and what it saw must be what is replicated. Everything else is judged at the end, by `distkit.sim.linear`.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from random import Random
+from typing import Any, Final
 from zlib import crc32
 
 from distkit.core import StateMachine
+from distkit.sim.broken import require
+from distkit.sim.chance import below, between, chosen
+from distkit.sim.linear import Operation
+from distkit.sim.scenario import Call
+from distkit.sim.workload import Workload, times
 
 #: What each object can do besides being read, and how often.
-KINDS = {
+KINDS: Final = {
     "r": {"write": 1.0},
     "c": {"write": 1.0, "cas": 2.0},
     "l": {"append": 1.0},
@@ -26,25 +33,25 @@ KINDS = {
     "m": {"acquire": 1.0, "release": 1.0},
 }
 #: The models of `distkit.sim.linear` that judge them.
-MODELS = {"r": "register", "c": "cas-register", "l": "append-list", "n": "counter", "q": "fifo-queue", "m": "mutex"}
-
-#: A read of a list gives its length, its digest and not all of it.
-_START = 0x5EED
-
-
-def command(kind: str, key: str, value: int, number: int, client: int) -> bytes:
-    """An operation as a command."""
-    return f"{kind} {key} {value} {number} {client}".encode()
+MODELS: Final = {
+    "r": "register",
+    "c": "cas-register",
+    "l": "append-list",
+    "n": "counter",
+    "q": "fifo-queue",
+    "m": "mutex",
+}
+_EMPTY: Final = (0, 0x5EED)  # a list: its length, and the digest of its values
 
 
 class Objects(StateMachine):
-    """All objects. Results and states are plain values, so a snapshot is JSON."""
+    """All objects. A command is text: `kind key value client`. Results and states are plain values, as JSON."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
 
     def apply(self, index: int, term: int, time_us: int, command: bytes) -> bytes:
-        kind, key, value, _number, client = command.decode().split()
+        kind, key, value, client = command.decode().split()
         return json.dumps(self._apply(kind, key, int(value), int(client))).encode()
 
     def _apply(self, kind: str, key: str, value: int, client: int) -> Any:
@@ -53,13 +60,12 @@ class Objects(StateMachine):
             values[key] = value
             return None
         if kind == "cas":  # from the lower half of the value to the upper one
-            expected, new = value & 0xFFFFFFFF, value >> 32
-            if values.get(key) != expected:
+            if values.get(key) != value & 0xFFFFFFFF:
                 return False
-            values[key] = new
+            values[key] = value >> 32
             return True
         if kind == "append":
-            length, digest = values.get(key, (0, _START))
+            length, digest = values.get(key, _EMPTY)
             values[key] = (length + 1, crc32(b"%d" % value, digest))
             return length + 1
         if kind == "add":
@@ -81,10 +87,6 @@ class Objects(StateMachine):
             return held == client
         raise ValueError(f"no operation {kind}")
 
-    def read(self, key: str) -> Any:
-        """What a read returns."""
-        return self.values.get(key)
-
     def snapshot(self) -> Iterator[bytes]:
         return iter([json.dumps([key, value]).encode() for key, value in sorted(self.values.items())])
 
@@ -95,13 +97,124 @@ class Objects(StateMachine):
             self.values[key] = tuple(value) if isinstance(value, list) else value
 
     def digest(self) -> bytes:
-        data = json.dumps(sorted(self.values.items())).encode()
-        return crc32(data).to_bytes(4, "little")
+        return crc32(json.dumps(sorted(self.values.items())).encode()).to_bytes(4, "little")
 
 
-def digest_after(digest: int, value: int) -> int:
-    """The digest of a list with one more value."""
-    return crc32(b"%d" % value, digest)
+class _List:
+    """A list as it is replicated: the digest of each of its prefixes, and how much of it was answered to somebody."""
+
+    __slots__ = ("answered", "digests", "values")
+
+    def __init__(self) -> None:
+        self.values: list[int] = []
+        self.digests = [_EMPTY[1]]
+        self.answered = 0
 
 
-LIST_START = _START
+class ObjectsWorkload(Workload):
+    """Clients that use all objects, and judge each by its model."""
+
+    def __init__(self) -> None:
+        self._lists: dict[str, _List] = {}
+
+    def application(self) -> Objects:
+        return Objects()
+
+    def command(self, call: Call, random: Random) -> bytes:
+        return f"{call.kind} {call.key} {call.value} {call.client}".encode()
+
+    def query(self, application: Objects, call: Call) -> Any:
+        return application.values.get(call.key)
+
+    def calls(self, random: Random, nodes: int, seconds: float, clients: int, count: int) -> tuple[Call, ...]:
+        kinds = [kind for kind in KINDS if random.random() < 0.7] or ["l"]
+        keys = [f"{kind}{number}" for kind in kinds for number in range(1 + below(random, 3))]
+        reads = between(random, 0.1, 0.6)
+        elsewhere = between(random, 0.0, 1.0)
+        calls: list[Call] = []
+        written: dict[str, list[int]] = {}
+        for number, time in enumerate(times(random, seconds, count), 1):
+            client = 1 + below(random, clients)
+            # Most clients stay with their node, some are everywhere.
+            node = 1 + (below(random, nodes) if random.random() < elsewhere else (client - 1) % nodes)
+            key = keys[below(random, len(keys))]
+            if random.random() < 0.004:
+                calls.append(Call(time, client, 1 + below(random, nodes), "transfer", "", 0))
+            elif key[0] not in "qm" and random.random() < reads:
+                kind = "stale" if random.random() < 0.05 and key[0] == "l" else "read"
+                calls.append(Call(time, client, node, kind, key, 0))
+            else:
+                kind = chosen(random, KINDS[key[0]])
+                value = _value(random, kind, number, written.setdefault(key, [0]))
+                calls.append(Call(time, client, node, kind, key, value))
+        return tuple(calls)
+
+    # -- lists, at once -----------------------------------------------------------------------------------------------
+
+    def applied(self, index: int, command: bytes, result: bytes) -> None:
+        kind, key, value, _client = command.decode().split()
+        if kind == "append":
+            items = self._lists.setdefault(key, _List())
+            items.values.append(int(value))
+            items.digests.append(crc32(value.encode(), items.digests[-1]))
+
+    def called(self, call: Call) -> int:
+        items = self._lists.get(call.key)
+        return items.answered if items is not None else 0
+
+    def answered(self, call: Call, token: int, answer: Any) -> None:
+        if not call.key.startswith("l"):
+            return
+        items = self._lists.setdefault(call.key, _List())
+        rule = "linearizability"
+        if call.kind == "append":
+            length = json.loads(answer)
+            require(items.values[length - 1 : length] == [call.value], rule, call, "is not at", length)
+            require(length > token, rule, call, "went to", length, "behind", token)
+        else:
+            length, digest = answer or _EMPTY
+            require(items.digests[length : length + 1] == [digest], rule, call, "saw a list that never was")
+            if call.kind == "stale":
+                return
+            require(length >= token, rule, "stale read:", call, "saw", length, "of a list that had", token)
+        items.answered = max(items.answered, length)
+
+    # -- everything, at the end ---------------------------------------------------------------------------------------
+
+    def operation(self, call: Call, answer: Any, called: float, returned: float) -> Operation | None:
+        kind, value = call.kind, call.value
+        output = json.loads(answer) if isinstance(answer, bytes) else answer
+        given: Any = value
+        if kind in ("acquire", "release"):
+            if output is False:
+                return None  # it had no effect, and nothing is said about when it was free
+            given = output = None
+        elif kind == "cas":
+            given = (value & 0xFFFFFFFF, value >> 32)
+        elif kind in ("read", "dequeue"):
+            given = None
+        if kind == "append":
+            output = None  # judged already
+        elif kind == "read" and call.key[0] == "l":
+            output = tuple(self._lists[call.key].values[: output[0]]) if output else ()
+        elif kind == "read" and call.key[0] == "n":
+            output = output or 0
+        return Operation(call.client, kind, given, output, called, returned, call.key)
+
+    def last_calls(self, calls: Sequence[Call], nodes: Sequence[int], time: int) -> list[Call]:
+        keys = sorted({call.key for call in calls if call.key and call.key[0] not in "qm"})
+        last = [
+            Call(time, 1000 + number, nodes[number % len(nodes)], "read", key, 0) for number, key in enumerate(keys)
+        ]
+        return [*last, Call(time, 2000, nodes[0], "append", "last", 1)]
+
+
+def _value(random: Random, kind: str, number: int, written: list[int]) -> int:
+    """The unique value of a write; for a cas, what it expects is one of the last values of this key."""
+    value = number
+    if kind == "cas":
+        value = number << 32 | written[below(random, len(written))]
+    if kind in ("write", "cas"):
+        written.append(number)
+        del written[:-3]
+    return value

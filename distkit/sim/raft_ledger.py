@@ -76,9 +76,15 @@ class Stored:
                 _, first, _, _ = block_info(record.block)
                 if stored.last < first - 1 <= newest.index:
                     stored.base, stored.terms = first - 1, [0]  # what was before is gone, and in the snapshot
-            elif isinstance(record, SnapshotMark) and stored.last < record.snapshot.index <= newest.index:
-                stored.base, stored.terms = record.snapshot.index, [record.snapshot.term]
+            elif isinstance(record, SnapshotMark) and not stored.base < record.snapshot.index <= stored.last:
+                index, term = record.snapshot.index, record.snapshot.term
+                if index == stored.base and not record.reset:
+                    stored.terms[0] = term
+                elif index >= stored.base:
+                    stored.base, stored.terms = index, [term]
+                record = HardState(record.term, record.vote, record.commit)  # the rest of it is about what is gone
             stored.replay(record)
+        stored.snapshot_index = newest.index
         if stored.base < newest.index:
             stored.base, stored.terms = newest.index, stored.terms[newest.index - stored.base :]
         return stored

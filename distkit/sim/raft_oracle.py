@@ -9,6 +9,7 @@ from distkit.core import RoleName, StateMachine, Write
 from distkit.raft import Raft
 from distkit.raft.messages import AppendEntriesReply, RequestVote, SnapshotMark, Truncate
 from distkit.sim.broken import Broken, require
+from distkit.sim.clients import untagged
 from distkit.sim.raft_ledger import Ledger, Stored
 
 if TYPE_CHECKING:
@@ -160,6 +161,7 @@ class RaftOracle:
     def finish(self) -> None:
         """After the heal: states are equal."""
         up = [host for host in self.world.hosts.values() if host.up]
+        self.world.workload.settled([host.guest.application for host in up])
         states = {host.guest.machine.digest() for host in up}
         require(len(states) == 1, "state machine safety", "states differ after everything healed")
 
@@ -185,7 +187,7 @@ class _Watched(StateMachine):
         self._application = application
 
     def apply(self, index: int, term: int, time_us: int, command: bytes) -> bytes:
-        result = self._application.apply(index, term, time_us, command)
+        result = self._application.apply(index, term, time_us, untagged(command))
         self._applied.append((index, term, command, result))
         return result
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from distkit.codec import FrameDecoder
 from distkit.core import Configuration, Full, IdentityError, Member, PeerError, StorageError, record
 from distkit.log import WalOptions
-from distkit.raft import RaftOptions, Snapshot, formation_records
+from distkit.raft import RaftOptions, Snapshot, formation_records, recover
 from distkit.raft import messages as raft
 from distkit.replica import (
     Fetch,
@@ -33,8 +33,8 @@ from distkit.sim.chance import SECOND, stream
 from distkit.sim.disks import CLUSTER, Disk, Receiver, RecordDisk, WalDisk
 from distkit.sim.files import MemoryFiles
 from distkit.sim.host import Host
-from distkit.sim.objects import Objects
 from distkit.sim.raft_oracle import RaftOracle
+from distkit.sim.workload import Workload
 
 if TYPE_CHECKING:
     from distkit.sim.world import World
@@ -52,10 +52,11 @@ def incarnation(node: int, disks: int = 1) -> int:
 
 
 class ReplicaSystem:
-    """Replicas of `distkit.sim.objects` over Raft."""
+    """Replicas over Raft, of the application that a workload brings."""
 
-    def __init__(self, recover: Callable[..., Any]) -> None:
-        self.recover = recover  #: `distkit.raft.recover`, or that of a machine with one rule broken
+    def __init__(self, workload: Callable[[], Workload], recover: Callable[..., Any] = recover) -> None:
+        self.workload = workload
+        self.recover = recover  #: of the machine: `distkit.raft.recover`, or that of one with a rule broken
         self.registry = registry()
 
     def host(self, world: World, node: int) -> Host:
@@ -65,7 +66,7 @@ class ReplicaSystem:
 
     def disk(self, world: World, node: int) -> Disk:
         """An empty disk."""
-        if not world.scenario.by_bytes:
+        if not world.scenario.wal:
             return RecordDisk()
         size = world.scenario.disk.segment_bytes
         options = WalOptions(first_segment_bytes=size, segment_bytes=size, reserve_bytes=8192)
@@ -141,7 +142,7 @@ class ReplicaGuest:
         self.host = host
         self.world = world
         self.tickets: set[int] = set()  #: of clients, not ended yet
-        self.objects = Objects()
+        self.application = world.workload.application()
         self.fetching: FetchFrom | None = None
         self._free = 0  # when the files' thread has done what it was given
         random = stream(world.seed, f"machine {host.id} {host.boots}")
@@ -155,7 +156,7 @@ class ReplicaGuest:
             options=raft_options,
             trace=self._tell if world.trace is not None else None,
         )
-        application = world.oracle.watched(host, self.objects)
+        application = world.oracle.watched(host, self.application)
         self.machine = ReplicaCore(machine, application, options, now=now, origin=random.getrandbits(63))
         snapshot = machine.snapshot
         if snapshot.index > 0:

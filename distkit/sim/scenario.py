@@ -63,15 +63,17 @@ class Call:
 
 @record
 class Scenario:
-    """See the module. `by_bytes`: messages pass the codec and the log is bytes on a disk in memory; else records are
-    passed as they are. `eager`: share of the inputs that are flushed at once, the others share a flush. `script`: what
-    strikes which message, (source, target, number of the message, kind, nanoseconds)."""
+    """See the module. `by_bytes`: messages pass the codec, else they are passed as they are. `wal`: the log is
+    the one that ships, on a disk in memory, else a list of records. `eager`: share of the inputs that are flushed at
+    once, the others share a flush. `script`: what strikes which message, (source, target, number of the message,
+    kind, nanoseconds)."""
 
     machine: str
     seed: int
     nodes: int
     seconds: float
     by_bytes: bool = False
+    wal: bool = False
     eager: float = 0.7
     sessions: bool = True
     network: NetworkOptions = NetworkOptions()

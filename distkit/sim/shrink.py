@@ -127,6 +127,7 @@ class Shrinker:
             {"eager": 1.0},
             {"sessions": False},
             {"by_bytes": False},
+            {"wal": False},
         ]
         for change in plain:
             self._accept(replace(self.best.scenario, **change))  # type: ignore[arg-type]

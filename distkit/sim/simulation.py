@@ -1,34 +1,42 @@
-"""One run, from a scenario to a verdict: safety under faults, then everything heals and the group must come to rest."""
+"""One run, from a scenario to an outcome: safety under faults, then everything heals and the group must come to
+rest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Final
 
-from distkit.core import DistkitError, LocalError, record
-from distkit.raft import recover
+from distkit.core import LocalError, record
 from distkit.sim.broken import Broken, require
 from distkit.sim.chance import SECOND
+from distkit.sim.draw import draw
 from distkit.sim.linear import Operation, Result, check
-from distkit.sim.objects import MODELS
+from distkit.sim.objects import MODELS, ObjectsWorkload
 from distkit.sim.replicas import ReplicaSystem
-from distkit.sim.scenario import Call, Scenario
+from distkit.sim.scenario import Scenario
 from distkit.sim.systems import System
+from distkit.sim.workload import Workload
 from distkit.sim.world import Trace, World
 
 #: A second of virtual time with more events than this is an endless loop.
 _EVENTS_MAX: Final = 2_000_000
 #: After the heal the group must be at rest within so many virtual seconds, and serve within as many.
 SETTLE_MAX: Final = 60
-#: Steps of the linearizability checker for one key.
+#: Steps of the linearizability checker for one kind of object.
 _STEPS_MAX: Final = 2_000_000
 
 
 @record
 class Outcome:
-    """How a run ended. `rule` is "" if all is well, "undecided" if the checker gave up; `digest` names all that
-    happened."""
+    """How a run ended. `rule` is "" if all is well, "undecided" if the checker gave up.
+
+    `digest` names all that happened, `fates` are the faults that struck messages: the `script` that repeats them.
+    """
 
     scenario: Scenario
     rule: str
@@ -47,26 +55,73 @@ class Outcome:
         return self.rule not in ("", "undecided")
 
 
+class SimulationFailed(AssertionError):
+    """A seed broke a rule. `outcome` has everything, the text says how to see it again."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(f"seed {outcome.scenario.seed}: {outcome.text}")
+        self.outcome = outcome
+
+
+def simulate(workload: Callable[[], Workload], seeds: Iterable[int], profile: str = "lite") -> None:
+    """Test a state machine: run its workload with these seeds. SimulationFailed at the first that breaks a rule."""
+    system = ReplicaSystem(workload)
+    for seed in seeds:
+        outcome = run(draw(seed, profile, "raft", workload()), system=system)
+        if outcome.failed:
+            raise SimulationFailed(outcome)
+
+
 def system_of(machine: str) -> System:
-    """The nodes that a scenario names."""
+    """The nodes that a scenario names: "raft", or FILE.py:NAME or MODULE:NAME of a Workload or System of one's own."""
     if machine == "raft":
-        return ReplicaSystem(recover)
-    raise LocalError(f"there is no machine {machine!r} to simulate; there is raft")
+        return ReplicaSystem(ObjectsWorkload)
+    place, colon, name = machine.rpartition(":")
+    if not colon:
+        raise LocalError(f"there is no machine {machine!r} to simulate: give raft, FILE.py:NAME or MODULE:NAME")
+    try:
+        found = getattr(_module(place), name)
+    except (ImportError, AttributeError, OSError) as error:
+        raise LocalError(f"{machine!r} can't be loaded: {error}") from error
+    if isinstance(found, type) and issubclass(found, Workload):
+        return ReplicaSystem(found)
+    system: System = found() if isinstance(found, type) else found
+    return system
 
 
-def run(scenario: Scenario, trace: Trace | None = None, system: System | None = None) -> Outcome:
-    """Run a scenario to its end, or to the step that breaks a rule."""
-    world = World(scenario, system or system_of(scenario.machine), trace)
-    rule = text = ""
+def _module(place: str) -> Any:
+    if not place.endswith(".py"):
+        return importlib.import_module(place)
+    path = Path(place).resolve()
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ImportError(f"there is no file {place}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def drawn(seed: int, profile: str = "lite", machine: str = "raft") -> Scenario:
+    """The scenario of a seed."""
+    return draw(seed, profile, machine, system_of(machine).workload())
+
+
+def run(
+    scenario: Scenario, trace: Trace | None = None, system: System | None = None, *, strict: bool = False
+) -> Outcome:
+    """Run a scenario to its end, or to the step that breaks a rule. `strict` looks whether messages that were received
+    stay as they are, which takes time. Whatever the machines, the application or the workload raise is a finding."""
+    world = World(scenario, system or system_of(scenario.machine), trace, strict=strict)
     try:
         world.start()
         world.run(int(scenario.seconds * SECOND), _EVENTS_MAX)
         _heal(world)
-        rule, text = _linearizable(world)
+        rule, text = _judged(world)
     except Broken as error:
         rule, text = error.rule, str(error)
-    except (RecursionError, MemoryError, DistkitError):
-        raise
+    except Exception as error:  # noqa: BLE001 - anything: it may come out of a machine, an application or a workload
+        rule, text = _raised(error)
     if rule:
         world.tell("broken", 0, rule=rule, text=text)
     return Outcome(
@@ -83,15 +138,20 @@ def run(scenario: Scenario, trace: Trace | None = None, system: System | None = 
     )
 
 
+def _raised(error: Exception) -> tuple[str, str]:
+    """(rule, text) of an exception: what, and where it was raised."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    rule = "assertion" if isinstance(error, AssertionError) else "errors"
+    where = f"{place.name}, {Path(place.filename).name}:{place.lineno}"
+    return rule, f"{rule}: {type(error).__name__}: {error} (in {where})"
+
+
 def _heal(world: World) -> None:
     """No more faults: come to rest in time, serve, and have every write that was acknowledged."""
     world.faults.heal()
     _until(world, "after everything healed", world.oracle.settled)
-    now = world.timeline.now
-    keys = sorted({call.key for call in world.scenario.calls if call.key and call.key[0] not in "qm"})
     up = [host.id for host in world.hosts.values() if host.up]
-    calls = [Call(now, 1000 + number, up[number % len(up)], "read", key, 0) for number, key in enumerate(keys)]
-    calls.append(Call(now, 2000, up[0], "append", "last", 1))
+    calls = world.workload.last_calls(world.scenario.calls, up, world.timeline.now)
     wanted = world.clients.acknowledged + len(calls)
     for call in calls:
         world.clients.event(call)
@@ -113,13 +173,10 @@ def _until(world: World, when: str, missing: Callable[[], str]) -> None:
     require(False, "liveness", f"{SETTLE_MAX} s", when, missing())
 
 
-def _linearizable(world: World) -> tuple[str, str]:
-    """(rule, text) of what the checker finds wrong."""
+def _judged(world: World) -> tuple[str, str]:
+    """(rule, text) of what the checker of histories finds wrong, "undecided" if it can't tell."""
     undecided = ""
-    for letter, model in MODELS.items():
-        history = [_whole(world, operation) for operation in world.clients.history if operation.key[0] == letter]
-        if not history:
-            continue
+    for model, history in _histories(world):
         verdict = check(history, model, steps_max=_STEPS_MAX)
         if verdict.result is Result.ILLEGAL:
             return "linearizability", verdict.text()
@@ -128,14 +185,18 @@ def _linearizable(world: World) -> tuple[str, str]:
     return ("undecided", undecided) if undecided else ("", "")
 
 
-def _whole(world: World, operation: Operation) -> Operation:
-    """A read of a list with the list itself, not its length."""
-    if operation.key[0] == "l" and operation.kind == "read" and operation.output is not None:
-        return replace(operation, output=world.clients.lists(operation.key, operation.output))
-    return operation
+def _histories(world: World) -> list[tuple[Any, list[Operation]]]:
+    """The history of the run by model."""
+    history = world.clients.history
+    if world.workload.model is not None:
+        return [(world.workload.model, history)]
+    if not isinstance(world.workload, ObjectsWorkload):
+        return []
+    parts = {letter: [each for each in history if each.key[0] == letter] for letter in MODELS}
+    return [(MODELS[letter], part) for letter, part in parts.items() if part]
 
 
-def watcher(events: list[dict[str, Any]]) -> Callable[[dict[str, Any]], None]:
+def watcher(events: list[dict[str, Any]]) -> Trace:
     """A trace that numbers events and keeps them."""
 
     def take(event: dict[str, Any]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from distkit.codec import Registry
 from distkit.core import Write
+from distkit.sim.workload import Workload
 
 if TYPE_CHECKING:
     from distkit.sim.host import Host
@@ -65,6 +66,7 @@ class System(Protocol):
     """A kind of node."""
 
     registry: Registry
+    workload: Callable[[], Workload]
 
     def host(self, world: World, node: int) -> Host:
         """A host with the disk of a new node."""

@@ -31,8 +31,8 @@ Trace = Callable[[dict[str, Any]], None]
 #: How long an end needs to notice that the other is gone without a word.
 _NOTICE: Final = SECOND // 2
 _CONNECT: Final = SECOND // 100
-#: Wall clocks are read so often.
-_WALL: Final = SECOND // 10
+#: Wall clocks are read so often; in between machines extrapolate.
+_WALL: Final = SECOND
 
 
 class World:
@@ -41,11 +41,12 @@ class World:
     DELIVER, TIMER, FLUSH, DISK, CLAIM, REST, WALL, CONNECT, FAULT, CLIENT, WORK = range(11)
     EPOCH_US: Final = 1_700_000_000_000_000
 
-    def __init__(self, scenario: Scenario, system: System, trace: Trace | None = None) -> None:
+    def __init__(self, scenario: Scenario, system: System, trace: Trace | None = None, *, strict: bool = False) -> None:
         self.scenario = scenario
         self.system = system
         self.seed = scenario.seed
         self.trace = trace
+        self.strict = strict  #: messages must come out of `receive` as they went in
         self.marks: Counter[str] = Counter()  #: rare things that happened
         self.timeline = Timeline(
             (
@@ -66,6 +67,7 @@ class World:
         if scenario.script is not None:
             script = {(each[0], each[1], each[2]): (each[3], each[4]) for each in scenario.script}
         self.network = Network(scenario.seed, scenario.nodes, scenario.network, script)
+        self.workload = system.workload()
         self.oracle = system.oracle(self)
         self.hosts = {node: system.host(self, node) for node in range(1, scenario.nodes + 1)}
         self.clients = Clients(self)
@@ -136,7 +138,16 @@ class World:
             self.trace(
                 {"time": self.timeline.now / SECOND, "event": "receive", "node": node, "from": source, "id": number}
             )
-        host.receive(source, content)
+        if self.strict:
+            self._receive_strictly(host, source, content)
+        else:
+            host.receive(source, content)
+
+    def _receive_strictly(self, host: Host, source: int, message: Any) -> None:
+        before = self.system.registry.encode_frame(message)
+        host.receive(source, message)
+        if self.system.registry.encode_frame(message) != before:
+            raise Broken("mutation", f"node {host.id} changed the {type(message).__name__} that it received")
 
     # -- connections --------------------------------------------------------------------------------------------------
 
@@ -190,7 +201,7 @@ class World:
 
     def disk_rests(self, host: Host) -> None:
         """Nothing waits for the disk: look again in a moment."""
-        if self.scenario.by_bytes:
+        if self.scenario.wal:
             self.timeline.after(IDLE, self.REST, host.id, host.boots)
 
     def damaged(self, host: Host, reason: str) -> None:
