@@ -86,6 +86,6 @@ def _axis(run: Run, around: float, seconds: float | None) -> Axis:
         high = min(axis.width, max(axis.place(around) + room / 2, room))
         begin, end = axis.time(high - room), axis.time(high)
         axis = Axis(run.points(begin, end), run.flight(begin, end))
-    strips = max(1, round(axis.width / STRIP + 0.3))
+    strips = max(1, round(axis.width / STRIP))
     axis.stretch_to(min(strips * STRIP, 3.0 * axis.width))
     return axis

@@ -56,7 +56,7 @@ def draw_figure(layout: Layout, title: str) -> str:
     parts = []
     for number in range(max(1, math.ceil(layout.axis.width / STRIP - 1e-9))):
         strip = Strip(layout, number * STRIP)
-        parts.append(f'<g transform="translate(0 {top:g})">{"".join(strip.draw())}</g>')
+        parts.append(f'<g class="strip" transform="translate(0 {top:g})">{"".join(strip.draw())}</g>')
         top += strip.height + 26
     return (
         f'<svg class="picture" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top:g}" width="{WIDTH}" '

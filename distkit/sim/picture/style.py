@@ -63,7 +63,7 @@ COLOURS: Final = (
 
 _PER_TERM: Final = "".join(f".t{number}{{--term:var(--t{number})}}" for number in range(TERMS))
 _PER_KIND: Final = "".join(
-    f".{kind}{{--kind:var(--{kind})}}.without-{kind} .m.{kind}{{display:none}}"
+    f".{kind}{{--kind:var(--{kind})}}.without-{kind} .strip .m.{kind}{{display:none}}"
     for kind in ("vote", "append", "reply", "heartbeat", "other")
 )
 
