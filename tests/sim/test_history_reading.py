@@ -128,6 +128,8 @@ def test_a_process_may_go_on_after_an_unknown_outcome() -> None:
         ("dequeue", "nil", "7", (None, 7)),
         ("acquire", "nil", "nil", (None, None)),
         ("add", "2", "9", (2, 9)),
+        ("get", '"k"', "7", ("k", 7)),
+        ("get", "nil", "nil", (None, None)),
     ],
 )
 def test_what_an_answer_is(kind: str, given: str, answer: str, operation: tuple[object, object]) -> None:
@@ -182,6 +184,11 @@ def test_with_times_the_lines_may_be_in_any_order() -> None:
             "line 2: process 0 ends read here, but what it called in line 1 is read of key 1",
         ),
         (['{"type":"invoke","f":"read"}'], "line 1: process must be a number or a name, not None"),
+        (
+            ['{"process":"\\u001b[2J","type":"ok","f":"x"}'],
+            "line 1: process must be a number or a name, not '\\x1b[2J'",
+        ),
+        (['{"process":1,"type":"ok","f":"\\u0007"}'], "line 1: f must be the name of an operation, not '\\x07'"),
         (['{"process":true,"type":"invoke","f":"read"}'], "line 1: process must be a number or a name, not True"),
         (['{"process":1,"type":"call","f":"read"}'], "line 1: type must be one of invoke, ok, fail, info, not 'call'"),
         (['{"process":1,"type":["ok"],"f":"read"}'], "line 1: type must be one of invoke, ok, fail, info, not ('ok',)"),

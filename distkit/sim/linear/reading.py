@@ -23,9 +23,8 @@ BYTES_MAX: Final = 1 << 30
 #: What an event takes beside its value.
 _EVENT_BYTES: Final = 300
 
-#: What asks and gives nothing: the value is the answer, also where a tool has filled it into the call. An `ok` of any
-#: other operation repeats what was given, which is no answer.
-_QUESTIONS: Final = frozenset({"read", "get", "dequeue"})
+#: The value of these is what was answered, also where a tool has filled it into the call.
+_QUESTIONS: Final = frozenset({"read", "dequeue"})
 _TYPES: Final = ("invoke", "ok", "fail", "info")
 _NO_EVENT: Final = (
     "there is no event in it. A history is EDN ({:process 0, :type :invoke, :f :write, :value 3} ...), the log of a "
@@ -101,13 +100,13 @@ def _who(event: _Event) -> str:
 
 
 def _operation(call: _Event, end: _Event | None) -> Operation:
-    """Without an end, or with one of which nobody knows what it means, it never returns."""
+    """Without an end it never returns. The value of an end is the answer, unless it only repeats what was given."""
     given = None if call.kind in _QUESTIONS else call.value
     output: Plain = None
     if end is not None:
         if call.kind == "cas":
             output = end.value is not False
-        elif call.kind in _QUESTIONS or end.value != call.value:
+        elif given is None or end.value != given:
             output = end.value
     returned = math.inf if end is None else end.time
     return Operation(call.process, call.kind, given, output, call.time, returned, call.key)
@@ -151,11 +150,11 @@ def _events(lines: Iterable[str | bytes], keyed: bool, by_time: bool) -> Iterato
 
 def _event(line: int, found: Record, keyed: bool, time: int | float) -> _Event:
     process, kind, value, key = (found.get(name) for name in ("process", "f", "value", "key"))
-    if isinstance(process, bool) or not isinstance(process, int | str):
+    if isinstance(process, bool) or not isinstance(process, int | str) or not str(process).isprintable():
         raise HistoryError(line, f"process must be a number or a name, not {shown(process)}")
     if found.get("type") not in _TYPES:
         raise HistoryError(line, f"type must be one of {', '.join(_TYPES)}, not {shown(found.get('type'))}")
-    if not isinstance(kind, str):
+    if not isinstance(kind, str) or not kind.isprintable():
         raise HistoryError(line, f"f must be the name of an operation, not {shown(kind)}")
     kind, type = intern(kind), intern(str(found["type"]))
     if keyed and type in ("invoke", "ok"):
