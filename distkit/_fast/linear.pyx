@@ -240,14 +240,16 @@ cdef class Search:
 
     cdef int take_sequences(self, object pairs) except -1:
         cdef int64_t before, value
+        cdef uint64_t number
         self.sequence_count = 1
         self.sequence_capacity = CAPACITY_MIN
         self.sequences = <Sequence*>zeros(CAPACITY_MIN, sizeof(Sequence))
         self.found = <uint32_t*>zeros(2 * CAPACITY_MIN, sizeof(uint32_t))
         for before, value in pairs:
-            if not 0 <= before < <int64_t>self.sequence_count or not 0 <= value <= SMALL_MAX:
-                raise LocalError(f"sequence {self.sequence_count} can't be sequence {before} and value {value}")
-            if self.push(<uint32_t>before, <uint32_t>value) != self.sequence_count - 1 or self.sequence_count == SMALL_MAX:
+            number = self.sequence_count
+            if not 0 <= before < <int64_t>number or not 0 <= value <= SMALL_MAX:
+                raise LocalError(f"sequence {number} can't be sequence {before} and value {value}")
+            if self.push(<uint32_t>before, <uint32_t>value) < number or number == SMALL_MAX:
                 raise LocalError(f"sequence {before} and value {value} is given twice, or there are too many")
             if self.sequence_count == self.sequence_capacity and not self.grow_sequences():
                 raise MemoryError

@@ -302,10 +302,10 @@ class _Sequences:
         self._lengths = [0]
         self._hashes = [0]
         self._found: dict[tuple[int, int], list[int]] = {}
-        for before, value in pairs:
-            if not 0 <= before < self.count or not 0 <= value <= VALUE_MAX:
-                raise LocalError(f"sequence {self.count} can't be sequence {before} and value {value}")
-            if self.push(before, value) != self.count - 1 or self.count == VALUE_MAX:
+        for number, (before, value) in enumerate(pairs, 1):
+            if not 0 <= before < number or not 0 <= value <= VALUE_MAX:
+                raise LocalError(f"sequence {number} can't be sequence {before} and value {value}")
+            if self.push(before, value) < number or number == VALUE_MAX:
                 raise LocalError(f"sequence {before} and value {value} is given twice, or there are too many")
             if self.count == self.capacity:
                 self.capacity *= 2
@@ -385,6 +385,8 @@ def _slots(count: int, order: Sequence[int], limits: Sequence[int], ranks: Seque
 
 def _checked(instructions: Sequence[tuple[int, int, int]], initial: int, sequences: int) -> int:
     """The initial state, after a look at all that the search will rely on."""
+    if not -NUMBER_MAX <= initial <= NUMBER_MAX:
+        raise LocalError(f"the initial state {initial} is beyond {NUMBER_MAX}")
     codes = {code for code, _a, _b in instructions}
     for instruction in instructions:
         code, a, b = instruction

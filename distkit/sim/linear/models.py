@@ -136,24 +136,26 @@ class Cell(Model):
 class Register(Cell):
     """``read`` -> value; ``write`` value. Answers of writes are ignored."""
 
+    kinds = "read, write"
+
     def action(self, operation: Operation) -> Action:
         """Read or write."""
         if operation.kind == "read":
             return Action(linear.READ, operation.output)
         if operation.kind == "write":
             return Action(linear.WRITE, None, operation.input)
-        raise unknown(operation, "read, write")
+        raise unknown(operation, self.kinds)
 
 
 class CasRegister(Register):
     """A register with ``cas`` (old, new) -> True or False as well."""
 
+    kinds = "read, write, cas"
+
     def action(self, operation: Operation) -> Action:
         """Read, write or compare-and-set."""
         if operation.kind == "cas":
             return compare_and_set(operation, operation.input)
-        if operation.kind not in ("read", "write"):
-            raise unknown(operation, "read, write, cas")
         return Register.action(self, operation)
 
 
