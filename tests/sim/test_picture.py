@@ -154,6 +154,16 @@ def test_two_leaders_of_one_term_have_its_colour_at_once_and_the_red_line_names_
     assert len(list(broken.iter(f"{SVG}circle"))) == 2
 
 
+def test_each_term_of_a_node_is_a_band_with_its_colour_and_name() -> None:
+    roles = (("FOLLOWER", 3), ("CANDIDATE", 3), ("FOLLOWER", 4), ("FOLLOWER", 5))
+    events = [event(float(number), "Role", 1, role=role, term=term) for number, (role, term) in enumerate(roles)]
+    root = ElementTree.fromstring(figure([*events, event(5.0, "Role", 1, role="FOLLOWER", term=5)]))
+    bands = [rect.get("class") for rect in root.iter(f"{SVG}rect") if (rect.get("class") or "").startswith("term")]
+    names = [text.text for text in root.iter(f"{SVG}text") if (text.get("class") or "").startswith("term")]
+    assert bands == ["term t3", "term t4", "term t5"]
+    assert names == ["term 3", "term 4", "term 5"]
+
+
 def test_crashes_restarts_and_pauses_are_in_the_lane_of_their_node() -> None:
     svg = figure(traces.partition())
     assert {told(group).splitlines()[0] for group in groups(svg, "paused")} == {"node 3: paused"}
@@ -184,6 +194,7 @@ def test_events_of_unknown_kinds_are_small_marks_that_say_all_they_know() -> Non
         ([(1, 2), (2, 1), (1, 3), (3, 1)], "partition 1 | 2, 3"),
         ([(1, 2)], "cut 1 → 2"),
         ([(1, 2), (2, 1)], "cut 1 ↔ 2"),
+        ([(1, 2), (2, 1), (1, 3), (3, 1), (2, 3)], "cut 1 ↔ 2, 1 ↔ 3, 2 → 3"),
         ([(a, b) for a in (1, 2, 3) for b in (1, 2, 3) if a != b], "partition 1 | 2 | 3"),
     ],
 )
