@@ -108,6 +108,13 @@ def test_any_two_expressions_are_a_system_exactly_if_all_their_quorums_meet(one,
         assert quorums(system, 2) == {nodes for nodes in subsets(system.members) if agrees(two, nodes)}
 
 
+def test_the_dual_of_a_count_is_the_smallest_count_that_meets_it():
+    assert dual(at_least(2, 1, 2, 3, 4, 5)) == at_least(4, 1, 2, 3, 4, 5)
+    assert dual(all_of(1, 2)) == any_of(1, 2)
+    assert dual(any_of(all_of(1, 2), 3)) == all_of(any_of(1, 2), 3)
+    assert dual(7) == any_of(7)
+
+
 @given(EXPRESSIONS)
 def test_the_dual_is_exactly_what_meets_every_quorum(expression):
     members = sorted(mentioned(expression))
@@ -180,7 +187,6 @@ def test_the_named_pair_are_smallest_quorums_that_share_no_member(one, two):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: flexible.counts((1, 2, 3), 0, 3), "0 is needed where 1 to 3 can agree"),
         (lambda: flexible.counts((1, 2, 3), 4, 3), "4 is needed where 1 to 3 can agree"),
         (lambda: flexible.counts((1, 2, 3), 3, -1), "-1 is needed"),
         (lambda: flexible.counts((), 1, 1), "1 is needed where 1 to 0 can agree"),
@@ -200,6 +206,12 @@ def test_the_named_pair_are_smallest_quorums_that_share_no_member(one, two):
 def test_nonsense_is_refused(build, message):
     with pytest.raises(QuorumError, match=message):
         build()
+
+
+def test_pitfall_03_a_phase_needs_somebody():
+    for one, two in ((0, 3), (3, 0)):
+        with pytest.raises(QuorumError, match="0 is needed"):
+            flexible.counts((1, 2, 3), one, two)
 
 
 def test_the_largest_weights_are_taken():
