@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from maelstrom_network import STREAMS_MAX, MaelstromNetwork
 from memory import NAMES, Body, Cluster, run
 
 from distkit.core import IdentityError
+from distkit.replica import ReplicaOptions, registry
+from distkit.replica.messages import FetchSnapshot
+
+FORWARD_TIMEOUT = ReplicaOptions().forward_timeout
 
 
 def others(name: str) -> list[str]:
@@ -105,6 +112,7 @@ NONSENSE = [
     b"",
     b"junk",
     b"\xff\xfe",
+    '{"src":"c1","dest":"n1","body":{"type":"init","msg_id":1}}'.encode("utf-16-le"),
     b"{}",
     b"[1]",
     b"[" * 100_000,
@@ -134,7 +142,7 @@ def test_nothing_on_the_input_ends_it_or_is_answered(tmp_path: Path) -> None:
             cluster.feed("n1", line + b"\r\n")
         assert await cluster.write("n1", 1) == {"type": "write_ok"}
         counters = cluster.nodes["n1"].counters
-        assert counters["malformed"] == 12 + 14
+        assert counters["malformed"] == 13 + 15
         assert counters["astray"] == 6 + 1
         assert counters["replies"] == 1
 
@@ -149,7 +157,7 @@ def test_init_is_answered_alone_and_requests_are_definitely_not_done_until_the_c
 ) -> None:
     async def main(cluster: Cluster) -> None:
         await cluster.start("n1")
-        assert (await cluster.write("n1", 1))["code"] == 11
+        assert (await cluster.write("n1", 1))["code"] == 11  # at once
         await cluster.start("n2", "n3")
         await cluster.leader()
         assert (await cluster.read("n1"))["code"] == 20
@@ -178,18 +186,34 @@ def test_what_a_cut_off_leader_took_is_unknown_never_refused(tmp_path: Path) -> 
         cluster.cut = {leader}
         assert (await cluster.write(leader, 1))["code"] == 13
 
-    run(tmp_path, main)
+    run(tmp_path, main, timeout=0.9)
 
 
 def test_what_was_forwarded_to_a_leader_that_is_killed_is_unknown(tmp_path: Path) -> None:
     async def main(cluster: Cluster) -> None:
         leader = await cluster.formed()
         follower = others(leader)[0]
-        cluster.lose = lambda body: body["type"] == "distkit"
+        cluster.lose = lambda source, target, body: body["type"] == "distkit"
         number = cluster.send(follower, {"type": "write", "key": 0, "value": 1})
         await trio.sleep(0.05)
         await cluster.kill(leader)
         assert (await cluster.answer(number))["code"] == 13
+
+    run(tmp_path, main, timeout=0.9)
+
+
+def test_what_was_forwarded_to_a_leader_that_starts_again_is_unknown_at_once(tmp_path: Path) -> None:
+    async def main(cluster: Cluster) -> None:
+        leader = await cluster.formed()
+        follower = others(leader)[0]
+        cluster.lose = lambda source, target, body: body["type"] == "distkit"
+        number = cluster.send(follower, {"type": "write", "key": 0, "value": 1})
+        await trio.sleep(0.05)
+        sent = trio.current_time()
+        await cluster.kill(leader)
+        await cluster.start(leader)
+        assert (await cluster.answer(number))["code"] == 13
+        assert trio.current_time() < sent + FORWARD_TIMEOUT
 
     run(tmp_path, main)
 
@@ -217,26 +241,23 @@ def test_what_waits_for_a_leader_in_vain_is_definitely_not_done(tmp_path: Path) 
         await trio.sleep(5.0)
         assert (await cluster.write(alone, 1))["code"] == 11
         await cluster.start(leader)
-        await cluster.leader()
-        assert (await cluster.read(alone))["code"] == 20
+        assert (await cluster.settled(lambda: cluster.read(alone)))["code"] == 20
 
-    run(tmp_path, main)
+    run(tmp_path, main, timeout=0.9)
 
 
 def test_a_cut_off_leader_answers_no_read(tmp_path: Path) -> None:
     async def main(cluster: Cluster) -> None:
         old = await cluster.formed()
-        await cluster.write(old, "before")
+        await cluster.settled(lambda: cluster.write(old, "before"))
         cluster.cut = {old}
         new = await cluster.leader(*others(old))
-        await cluster.write(new, "after")
+        await cluster.settled(lambda: cluster.write(new, "after"))
         assert (await cluster.read(old))["type"] == "error"
         cluster.cut = set()
-        while (answer := await cluster.read(old))["type"] == "error":
-            pass
-        assert answer["value"] == "after"
+        assert await cluster.settled(lambda: cluster.read(old)) == {"type": "read_ok", "value": "after"}
 
-    run(tmp_path, main)
+    run(tmp_path, main, timeout=0.9)
 
 
 # -- identity ---------------------------------------------------------------------------------------------------------
@@ -308,31 +329,79 @@ def test_it_ends_with_its_input(tmp_path: Path) -> None:
     run(tmp_path, main)
 
 
+def test_who_never_meets_a_member_hears_from_another_that_the_cluster_is_formed(tmp_path: Path) -> None:
+    async def main(cluster: Cluster) -> None:
+        cluster.lose = lambda source, target, body: {source, target} == {"n2", "n3"}
+        await cluster.start("n1", "n2")
+        await trio.sleep(1.0)
+        await cluster.start("n3")
+        await cluster.until(lambda: all(node.replica is not None for node in cluster.nodes.values()))
+
+    run(tmp_path, main)
+
+
 # -- peers ------------------------------------------------------------------------------------------------------------
 
 
-def test_repeated_messages_are_taken_once_and_old_ones_not_at_all(tmp_path: Path) -> None:
+def network_of(cluster: Cluster, name: str) -> MaelstromNetwork:
+    network = cluster.nodes[name].network
+    assert network is not None
+    return network
+
+
+def lines_of(cluster: Cluster, source: str, target: str) -> list[bytes]:
+    """The frames that one node has sent another so far."""
+    messages = [(s, t, body) for s, t, body in cluster.passed if (s, t, body["type"]) == (source, target, "distkit")]
+    return [json.dumps({"src": s, "dest": t, "body": body}).encode() + b"\n" for s, t, body in messages]
+
+
+def test_repeated_messages_are_taken_once(tmp_path: Path) -> None:
     async def main(cluster: Cluster) -> None:
         cluster.copies = 2
         await cluster.formed()
         for value in range(5):
             assert await cluster.write(NAMES[value % 3], value) == {"type": "write_ok"}
-        network = cluster.nodes["n1"].network
-        assert network is not None
-        assert network.counters["repeated"] > 0
+        counters = network_of(cluster, "n1").counters
+        assert counters["repeated"] > 0
+        assert counters["nonsense"] == 0
+
+    run(tmp_path, main)
+
+
+def test_messages_of_or_for_an_earlier_start_are_dropped(tmp_path: Path) -> None:
+    async def main(cluster: Cluster) -> None:
+        await cluster.formed()
+        assert await cluster.write("n1", 1) == {"type": "write_ok"}
+        old = {"n1": lines_of(cluster, "n2", "n1"), "n2": lines_of(cluster, "n1", "n2")}
         await cluster.kill("n1")
         await cluster.start("n1")
-        old = [json.dumps({"src": s, "dest": t, "body": body}) for s, t, body in cluster.passed if t == "n1"]
-        while (await cluster.write("n1", 9))["type"] == "error":
-            pass
-        network = cluster.nodes["n1"].network
-        assert network is not None
-        stale = network.counters["stale"]
-        cluster.feed("n1", "\n".join(old).encode() + b"\n")
-        assert await cluster.read("n1") == {"type": "read_ok", "value": 9}
-        assert network.counters["stale"] > stale
-        assert network.counters["nonsense"] == 0
-        assert network.connected(2)
+        await cluster.until(lambda: network_of(cluster, "n1").connected(2) and network_of(cluster, "n2").connected(1))
+        for name, lines in old.items():
+            counters = network_of(cluster, name).counters
+            stale, repeated = counters["stale"], counters["repeated"]
+            cluster.feed(name, b"".join(lines))
+            assert await cluster.settled(partial(cluster.read, name)) == {"type": "read_ok", "value": 1}
+            assert (counters["stale"], counters["repeated"]) == (stale + len(lines), repeated)
+            assert len(lines) > 0
+
+    run(tmp_path, main)
+
+
+def test_a_peer_has_few_transfers_open_at_a_time(tmp_path: Path) -> None:
+    async def main(cluster: Cluster) -> None:
+        await cluster.formed()
+        await cluster.write("n1", 1)
+        counters = network_of(cluster, "n1").counters
+        (*_, line) = lines_of(cluster, "n2", "n1")
+        message = json.loads(line)
+        frame = b"".join(registry().encode_frame(FetchSnapshot(1, 1, 0, 10)))
+        message["body"] |= {"type": "distkit_bulk", "asks": True, "frames": base64.b64encode(frame).decode()}
+        stale = counters["stale"]
+        for stream in range(1, 11):
+            message["body"]["stream"] = stream
+            cluster.feed("n1", json.dumps(message).encode() + b"\n")
+        assert await cluster.read("n1") == {"type": "read_ok", "value": 1}
+        assert counters["stale"] == stale + 10 - STREAMS_MAX
 
     run(tmp_path, main)
 
@@ -364,8 +433,7 @@ def test_nonsense_of_a_peer_is_counted_and_changes_nothing(tmp_path: Path) -> No
     async def main(cluster: Cluster) -> None:
         await cluster.formed()
         await cluster.write("n1", 1)
-        network = cluster.nodes["n1"].network
-        assert network is not None
+        network = network_of(cluster, "n1")
         good = next(body for s, t, body in cluster.passed if (s, t, body["type"]) == ("n2", "n1", "distkit"))
         for body in spoiled(good):
             counted = network.counters["nonsense"]
@@ -386,7 +454,7 @@ def test_a_peer_that_lags_gets_the_snapshot_by_messages_and_over_lost_ones(tmp_p
             await cluster.write(leader, value)
         bulk: list[Body] = []
 
-        def lose(body: Body) -> bool:
+        def lose(source: str, target: str, body: Body) -> bool:
             if body["type"] == "distkit_bulk":
                 bulk.append(body)
             return body["type"] == "distkit_bulk" and len(bulk) in (1, 3)
