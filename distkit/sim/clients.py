@@ -62,6 +62,7 @@ class Clients:
         self.acknowledged = self.unknown = self.refused = 0
         self._clients: dict[int, _Client] = {}
         self._tickets: dict[int, _Client] = {}
+        self._transfers: set[int] = set()
         self._numbers = 0  # of commands
         self._last_ticket = 0
         self._undone: set[bytes] = set()  # commands that definitely did not take effect
@@ -85,6 +86,7 @@ class Clients:
             if host.up and not host.paused and running.ticket in host.guest.tickets:
                 host.guest.tickets.discard(running.ticket)
                 if host.call("cancel", running.ticket):
+                    self.world.marks["a call was given up in time"] += 1
                     return self._refused(client, running, Reason.NONE)
             return self._lost(client, running)
         return self._attempt(client, running)
@@ -93,6 +95,8 @@ class Clients:
         """A replica ended a ticket."""
         client = self._tickets.pop(reply.ticket, None)
         if client is None:
+            if reply.ticket in self._transfers and reply.outcome is Outcome.COMMITTED:
+                self.world.marks["leadership was transferred"] += 1
             return
         running = client.running
         assert running is not None
@@ -224,6 +228,7 @@ class Clients:
             client.waiting.popleft()  # what it was for
             return self._next(client)
         if running.maybe:
+            self.world.marks["a call ended without an answer"] += 1
             self.unknown += 1
             self._record(running, None, math.inf)
         else:
@@ -250,6 +255,7 @@ class Clients:
         leader = world.oracle.leader()
         if leader and leader != call.node and not world.hosts[leader].paused:
             self._last_ticket += 1
+            self._transfers.add(self._last_ticket)
             world.marks["a leadership transfer was asked for"] += 1
             world.hosts[leader].input("transfer", self._last_ticket, call.node)
 

@@ -76,6 +76,7 @@ def _swarm(random: Random, seed: int, machine: str, lite: bool) -> Scenario:
             late=log_between(random, 0.003, 0.2) if on["late"] else 0.0,
             late_mean=int(log_between(random, 5e6, 1e9)),
             old=log_between(random, 0.001, 0.05) if on["old"] else 0.0,
+            flip=log_between(random, 0.001, 0.02) if on["late"] and not lite else 0.0,
             bandwidth=0 if lite or random.random() < 0.7 else int(log_between(random, 200_000, 10_000_000)),
         ),
         disk=DiskOptions(

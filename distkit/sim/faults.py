@@ -156,7 +156,9 @@ class Faults:
     # -- clocks and disks ---------------------------------------------------------------------------------------------
 
     def _jump(self, host: Host, fault: Fault) -> None:
-        host.jump(fault.seconds)
+        if host.up:
+            self.world.marks["a clock jumped"] += 1
+            host.jump(fault.seconds)
 
     def _slow(self, host: Host, fault: Fault) -> None:
         host.slow = 10.0

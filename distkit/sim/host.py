@@ -102,6 +102,11 @@ class Host:
         world.system.gone(self, guest)
         world.process_gone(self, reset=not power)
 
+    def _die(self, mark: str) -> None:
+        """Crash at the point that a fault asked for."""
+        self.world.marks[mark] += 1
+        self.crash(power=True)
+
     def stop(self, reason: str, *, damaged: bool = False) -> None:
         """The node ends itself: it can't go on. `damaged`: it will not come back either."""
         self.world.tell("stop", self.id, reason=reason)
@@ -121,7 +126,7 @@ class Host:
         if not self.up or not self.paused:
             return
         self.paused = False
-        self.world.tell("resume", self.id)
+        self.world.resumed(self)
         held, self._held = self._held, []
         boot = self.boots
         for each in held:
@@ -131,8 +136,9 @@ class Host:
             self.wake()
 
     def jump(self, seconds: float) -> None:
-        """Its clock jumps ahead."""
+        """Its clock jumps ahead; the wall clock jumps anywhere."""
         self._clock.jump(seconds)
+        self._wall_offset += int(between(self._chance, -seconds, seconds) * 1e6)
         self._timer = 0
         self._rearm()
 
@@ -223,7 +229,7 @@ class Host:
                 world.oracle.left(self, target, message, held=False)
                 world.send(self, target, message)
             if self.die_at == "flushed":
-                return self.crash(power=True)
+                return self._die("a crash came between a flush and its write")
             boot = self.boots
             for write in output.writes:
                 self._hand_over(write)
@@ -260,7 +266,7 @@ class Host:
         if boot != self.boots or not self.up:
             return None
         if self.die_at == "written":
-            return self.crash(power=True)
+            return self._die("a crash came within a write")
         if self.paused:
             self._held.append(lambda: self.disk_done(boot))
             return None
@@ -270,12 +276,12 @@ class Host:
             return self.stop(str(error))
         if self.die_at == "durable":
             self.world.oracle.durable(self, done)
-            return self.crash(power=True)
+            return self._die("a crash came between a write and its messages")
         for write in done:
             self.world.oracle.durable(self, (write,))
             self._release(write)
         if self.die_at == "sent":
-            return self.crash(power=True)
+            return self._die("a crash came between the messages of a write and its end")
         self.call("persisted", done[-1].token)
         self.touched()
         if self.up and self.boots == boot:
@@ -297,7 +303,9 @@ class Host:
         if self.up and space is not self._space:
             self._space = space
             self.input("storage", space)
-            if space is Space.FULL:
+            if space is Space.OK:
+                self.world.marks["a disk was full, and had space again"] += 1
+            else:
                 self.world.timeline.after(CLAIM_INTERVAL, self.world.CLAIM, self.id, self.boots)
 
     def claim(self, boot: int) -> None:

@@ -19,7 +19,7 @@ from distkit.sim.chance import below, exponential, stream
 _REMEMBERED: Final = 16
 
 Link = tuple[int, int]
-#: What strikes a message: ("drop" | "copy" | "late" | "old", nanoseconds).
+#: What strikes a message: drop, copy or late (and nanoseconds), old (and which), flip (and where).
 Fate = tuple[str, int]
 
 
@@ -28,7 +28,8 @@ class NetworkOptions:
     """Delays are nanoseconds: at least `delay_min`, on average `delay_mean` more. Rates are per message.
 
     `loss`, `copy` (delivered twice), `late` (on average `late_mean` later, overtaken by others), `old` (together with
-    this message an older one of the link is delivered again, from before a restart perhaps). `bandwidth` bytes a
+    this message an older one of the link is delivered again, from before a restart perhaps), `flip` (a bit of its
+    frame is wrong; only where messages are bytes). `bandwidth` bytes a
     second and link, 0: unlimited.
     """
 
@@ -39,6 +40,7 @@ class NetworkOptions:
     late: float = 0.0
     late_mean: int = 50_000_000
     old: float = 0.0
+    flip: float = 0.0
     bandwidth: int = 0
 
 
@@ -66,7 +68,7 @@ class Network:
         self.clogged: dict[Link, int] = {}
         self.fates: dict[tuple[int, int, int], Fate] = {}
         self._script = script
-        self._faulty = options.loss + options.copy + options.late + options.old
+        self._faulty = options.loss + options.copy + options.late + options.old + options.flip
         self._lines = {
             (source, target): _Line(
                 stream(seed, f"delay {source} {target}"), stream(seed, f"network {source} {target}")
@@ -119,10 +121,12 @@ class Network:
         if (mark := mark - options.loss) >= 0:
             if (mark := mark - options.copy) < 0:
                 fate = ("copy", exponential(random, options.late_mean))
-            elif mark - options.late < 0:
+            elif (mark := mark - options.late) < 0:
                 fate = ("late", exponential(random, options.late_mean))
-            else:
+            elif mark - options.old < 0:
                 fate = ("old", below(random, _REMEMBERED))
+            else:
+                fate = ("flip", below(random, 1 << 16))
         self.fates[key] = fate
         return fate
 
@@ -134,5 +138,17 @@ class Network:
             return [(arrival + number, message)]
         if kind == "copy":
             return [(arrival, message), (arrival + number, message)]
+        if kind == "flip":
+            return [(arrival, _flipped(message, number))]
         old = [line.past[number % len(line.past)]] if line.past else []
         return [(arrival, message), *((arrival, each) for each in old)]
+
+
+def _flipped(message: Any, position: int) -> Any:
+    """A frame with one bit wrong."""
+    if type(message) is not bytes:
+        return message
+    frame = bytearray(message)
+    position %= 8 * len(frame)
+    frame[position // 8] ^= 1 << position % 8
+    return bytes(frame)

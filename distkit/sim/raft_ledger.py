@@ -254,7 +254,7 @@ class Ledger:
             require(durable.term >= message.term, "durability", "answers in a term that it may forget", message)
             accepted = getattr(message, "accepted", True) and durable.term == message.term
             if accepted and self.leaders.get(message.term) == target:
-                self._acknowledged(node, target, message.index)
+                self._acknowledged(node, target, message.term, message.index)
 
     def _asked(self, node: View, message: RequestVote) -> None:
         durable = node.durable
@@ -275,11 +275,13 @@ class Ledger:
         first = self.votes.setdefault((message.term, node.id), target)
         require(first == target, "election safety", "node", node.id, "voted twice in term", message.term, first, target)
 
-    def _acknowledged(self, node: View, leader: int, index: int) -> None:
+    def _acknowledged(self, node: View, leader: int, term: int, index: int) -> None:
         last = node.durable.last
         require(index <= last, "durability", "node", node.id, "acknowledged", index, "with", last, "durable")
         other = self.nodes.get(leader)
-        if other is not None and other.up and other.machine.role is RoleName.LEADER:
+        if other is None or not other.up or other.machine.term != term:
+            return
+        if other.machine.role is RoleName.LEADER:
             mine, theirs = node.durable.term_of(index), other.accepted.term_of(index)
             same = mine == theirs or -1 in (mine, theirs)
             require(same, "log matching", "acknowledged an entry that differs", index, mine, theirs)

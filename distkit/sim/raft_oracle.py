@@ -28,6 +28,7 @@ class _Node:
         self.durable = Stored()
         self.term_seen = self.commit_seen = 0
         self.seen: tuple[Any, ...] = ()
+        self.role = (RoleName.FOLLOWER, 0)  # and term
         self.flight: list[Any] = []  # records of writes that are not durable yet
         self.applied: list[tuple[int, int, bytes, bytes]] = []  # by the flush under way
 
@@ -53,6 +54,9 @@ class RaftOracle:
         node.durable, node.accepted, node.flight = found, found.copy(), []
         node.machine = host.guest.raft
         node.up, node.seen = True, ()
+        node.role = (RoleName.FOLLOWER, found.term)
+        if host.boots > 1 and found.commit > found.base:
+            self.world.marks["a node came back and replayed its log"] += 1
         node.applied.clear()
         node.term_seen, node.commit_seen = found.term, 0
         require(
@@ -79,7 +83,12 @@ class RaftOracle:
         raise Broken("disk", f"node {node.id} came back with (term, vote, last) {seen}; {durable} was durable")
 
     def crashed(self, host: Host) -> None:
-        self.nodes[host.id].up = False
+        node = self.nodes[host.id]
+        node.up = False
+        if node.role[0] is RoleName.LEADER:
+            last, term = node.accepted.last, node.accepted.terms[-1]
+            if all(other.accepted.term_of(last) != term for other in self.nodes.values() if other is not node):
+                self.world.marks["a leader died with entries that nobody else had"] += 1
 
     def flushed(self, host: Host, output: Any) -> None:
         node = self.nodes[host.id]
@@ -95,11 +104,23 @@ class RaftOracle:
         seen = (s.term, s.role, s.commit, s.applied, s.flushed, s.window.last, s.snapshot)
         if seen != node.seen:
             node.seen = seen
-            self.ledger.state(node)
+            self._look(node, s)
         if node.applied:
             for each in node.applied:
                 self._applied(*each)
             node.applied.clear()
+
+    def _look(self, node: _Node, s: Any) -> None:
+        ledger = self.ledger
+        committed = len(ledger.committed)
+        ledger.state(node)
+        if len(ledger.committed) > committed and ledger.committed[committed] != ledger.committed_by[committed]:
+            self.world.marks["an entry of an earlier term was committed by one of a later term"] += 1
+        if node.role != (s.role, s.term):
+            before, node.role = node.role, (s.role, s.term)
+            mark = _change(before, node.role)
+            if mark:
+                self.world.marks[mark] += 1
 
     def left(self, host: Host, target: int, message: Any, held: bool) -> None:
         self.ledger.left(self.nodes[host.id], target, message, held)
@@ -143,6 +164,10 @@ class RaftOracle:
         ]
         return max(leading, default=(0, 0))[1]
 
+    def led(self, host: Host) -> bool:
+        """Whether the node leads some term, as far as it knows."""
+        return self.nodes[host.id].role[0] is RoleName.LEADER
+
     def settled(self) -> str:
         """Why the group is not at rest; "" if it is: one leader, equal logs and states, nobody is owed anything."""
         up = [host for host in self.world.hosts.values() if host.up]
@@ -175,8 +200,20 @@ class RaftOracle:
         for _, message in write.then:
             if type(message) is AppendEntriesReply and not message.accepted:
                 marks["an append was refused"] += 1
+                leader = self.leader()
+                if leader and message.term > self.nodes[leader].machine.term:
+                    marks["a node of a later term answered an old leader"] += 1
             elif type(message) is RequestVote and not message.pre:
                 marks["an election was held"] += 1
+
+
+def _change(before: tuple[RoleName, int], now: tuple[RoleName, int]) -> str:
+    """The mark of a change of (role, term)."""
+    if before[0] is RoleName.LEADER and now[0] is not RoleName.LEADER:
+        return "a leader was deposed" if now[1] > before[1] else "a leader heard no quorum and stepped down"
+    if before[0] is RoleName.CANDIDATE and now[0] is not RoleName.LEADER and now[1] >= before[1]:
+        return "an election was lost"
+    return ""
 
 
 class _Watched(StateMachine):

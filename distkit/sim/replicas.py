@@ -108,8 +108,10 @@ class ReplicaSystem:
     def decode(self, data: bytes) -> Any:
         decoder = FrameDecoder(self.registry)
         decoder.feed(data)
-        ((_, message),) = decoder
-        return message
+        messages = [message for _, message in decoder]
+        if len(messages) != 1:
+            raise PeerError("the length of a frame is wrong")  # on a stream, the next one would show it
+        return messages[0]
 
     def described(self, message: Any) -> dict[str, Any]:
         return {"message": type(message).__name__, "term": getattr(message, "term", 0), "detail": _detail(message)}
@@ -158,6 +160,8 @@ class ReplicaGuest:
         )
         application = world.oracle.watched(host, self.application)
         self.machine = ReplicaCore(machine, application, options, now=now, origin=random.getrandbits(63))
+        if isinstance(host.disk, WalDisk) and host.disk.torn_bytes:
+            world.marks["a torn tail was cut"] += 1
         snapshot = machine.snapshot
         if snapshot.index > 0:
             self.machine.load(host.disk.chunks(snapshot))
@@ -190,9 +194,8 @@ class ReplicaGuest:
                 self._in_turn(0, self.host.disk.release, work)
 
     def _reply(self, reply: ReplicaReply) -> None:
-        if reply.ticket in self.tickets:
-            self.tickets.discard(reply.ticket)
-            self.world.clients.replied(self, reply)
+        self.tickets.discard(reply.ticket)
+        self.world.clients.replied(self, reply)
 
     # -- snapshots ----------------------------------------------------------------------------------------------------
 
@@ -289,6 +292,7 @@ class ReplicaGuest:
         if snapshot is not None:
             self.host.input("fetched", snapshot)
         else:
+            self.world.marks["a snapshot was given up half-way"] += 1
             self.host.input("fetch_failed", work.snapshot)
 
     def piece(self, peer: int, request: Any) -> Any:

@@ -31,6 +31,15 @@ SETTLE_MAX: Final = 60
 _STEPS_MAX: Final = 2_000_000
 
 
+_FATES: Final = {
+    "drop": "a message was lost",
+    "copy": "a message came twice",
+    "late": "a message came much later",
+    "old": "a message came back from long ago",
+    "flip": "a frame was damaged",
+}
+
+
 @record
 class Outcome:
     """How a run ended. `rule` is "" if all is well, "undecided" if the checker gave up.
@@ -122,6 +131,8 @@ def run(
         rule, text = error.rule, str(error)
     except Exception as error:  # noqa: BLE001 - anything: it may come out of a machine, an application or a workload
         rule, text = _raised(error)
+    for kind, _ in world.network.fates.values():
+        world.marks[_FATES[kind]] += 1
     if rule:
         world.tell("broken", 0, rule=rule, text=text)
     return Outcome(

@@ -53,6 +53,10 @@ class Oracle(Protocol):
         """The node that leads, 0: none. Faults and calls may ask for it."""
         ...
 
+    def led(self, host: Host) -> bool:
+        """Whether the node believes to lead."""
+        ...
+
     def settled(self) -> str:
         """What is not at rest yet, after everything healed; "" if nothing."""
         ...

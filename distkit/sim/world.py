@@ -204,6 +204,12 @@ class World:
         if self.scenario.wal:
             self.timeline.after(IDLE, self.REST, host.id, host.boots)
 
+    def resumed(self, host: Host) -> None:
+        """A process goes on."""
+        self.tell("resume", host.id)
+        if host.id != self.oracle.leader() and self.oracle.led(host):
+            self.marks["a leader was paused and another was elected"] += 1
+
     def damaged(self, host: Host, reason: str) -> None:
         """A node found that its disk is damaged. It must have been our doing."""
         if not host.rotten:
