@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Final
 
 #: A typical message takes this much room from left to right.
-FLIGHT: Final = 46.0
+FLIGHT: Final = 40.0
 #: Two different moments are never closer than this.
 STEP: Final = 1.5
 #: Longer stretches without anything of interest are cut short, but for a margin at both ends.
