@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from math import inf
 from typing import Any, Final, NamedTuple
 
 from distkit._fast import linear
@@ -100,29 +101,35 @@ class Cell(Model):
         return self.action(operation)
 
     def droppable(self, operations: Sequence[Operation]) -> Iterable[int]:
-        """Open reads, and what leaves a value that nobody needs.
+        """Open reads, and what leaves a value that nobody needs from its call on.
 
-        A value is needed if a completed read or compare-and-set found it, or if an open compare-and-set would turn it
-        into one that is needed. Between two needed values the cell may hold anything, unless a compare-and-set failed:
-        then it held something else than that expected, and nobody knows what.
+        A value is needed until the last answer of those that found it: a completed read or compare-and-set, or an open
+        compare-and-set that would turn it into one that is needed then. Between two needed values the cell may hold
+        anything, unless a compare-and-set failed: it found something else than it expected, and nobody knows what.
         """
-        actions = [self.action(operation) for operation in operations]
-        done = [action for action, operation in zip(actions, operations, strict=True) if not operation.is_open]
-        failed = any(action.code == linear.UNLESS for action in done)
-        needed = {action.expected for action in done if action.code in (linear.READ, linear.CAS)}
-        origins: dict[Hashable, list[Hashable]] = defaultdict(list)
-        for action, operation in zip(actions, operations, strict=True):
-            if operation.is_open and action.code == linear.CAS:
-                origins[action.written].append(action.expected)
-        todo = list(needed)
-        while todo:
-            found = [value for value in origins.pop(todo.pop(), ()) if value not in needed]
-            needed.update(found)
-            todo.extend(found)
+        actions = list(zip(map(self.action, operations), operations, strict=True))
+        failed = -inf
+        latest: dict[Hashable, float] = {}
+        origins: dict[Hashable, list[tuple[Hashable, float]]] = defaultdict(list)
+        for (code, expected, written), operation in actions:
+            if operation.is_open and code == linear.CAS:
+                origins[written].append((expected, operation.called))
+            elif not operation.is_open and code == linear.UNLESS:
+                failed = max(failed, operation.returned)
+            elif not operation.is_open and code != linear.WRITE:
+                latest[expected] = max(latest.get(expected, -inf), operation.returned)
+        needed: dict[Hashable, float] = {}
+        for value, until in sorted(latest.items(), key=lambda item: -item[1]):
+            todo = [value]
+            while todo:
+                found = todo.pop()
+                if found not in needed:
+                    needed[found] = until
+                    todo.extend(origin for origin, called in origins[found] if called <= until)
         return [
             number
-            for number, (action, operation) in enumerate(zip(actions, operations, strict=True))
-            if operation.is_open and (action.code == linear.READ or not (failed or action.written in needed))
+            for number, ((code, _expected, written), operation) in enumerate(actions)
+            if operation.is_open and (code == linear.READ or operation.called > max(failed, needed.get(written, -inf)))
         ]
 
     def program(self, operations: Sequence[Operation]) -> Program | None:
@@ -186,7 +193,7 @@ class KeyValue(Cell):
             return key
         if operation.kind in ("get", "delete"):
             key = operation.input
-        elif isinstance(operation.input, tuple | list) and operation.input:
+        elif isinstance(operation.input, tuple) and operation.input:
             key = operation.input[0]
         else:
             raise LocalError(f"an operation without a key must have it in its input: {operation.text()}")
@@ -235,12 +242,12 @@ class Counter(Model):
         return operation.kind, operation.input
 
     def droppable(self, operations: Sequence[Operation]) -> Iterable[int]:
-        """Open reads, additions of 0, and everything if no value was ever answered."""
-        observed = any(not each.is_open and each.output is not None for each in operations)
+        """Open reads, additions of 0, and what was called after the last answer that told a value."""
+        last = max((each.returned for each in operations if not each.is_open and each.output is not None), default=-inf)
         return [
             number
             for number, each in enumerate(operations)
-            if each.is_open and (not observed or each.kind == "read" or each.input == 0)
+            if each.is_open and (each.called > last or each.kind == "read" or each.input == 0)
         ]
 
     def program(self, operations: Sequence[Operation]) -> Program | None:
@@ -325,7 +332,7 @@ class FifoQueue(Model):
 class AppendList(Model):
     """``append`` value -> the list before it, or None if that was not answered; ``read`` -> the list.
 
-    Lists are tuples or lists of hashable values.
+    Lists are tuples.
     """
 
     def initial(self) -> Hashable:
@@ -335,7 +342,7 @@ class AppendList(Model):
     def step(self, state: tuple[Any, ...], operation: Operation) -> Hashable | None:
         """The values after the operation."""
         seen = self._seen(operation)
-        if seen is not None and state != tuple(seen):
+        if seen is not None and state != seen:
             return None
         return (*state, operation.input) if operation.kind == "append" else state
 
@@ -370,16 +377,17 @@ class AppendList(Model):
                 instructions.append((linear.CAS, listed, lists.appended(listed, number(operation.input))))
         return Program(instructions, 0, lists.pairs)
 
-    def _seen(self, operation: Operation) -> Sequence[Any] | None:
+    def _seen(self, operation: Operation) -> tuple[Any, ...] | None:
         """The list that was answered, None for none."""
         if operation.kind not in ("append", "read"):
             raise unknown(operation, "append, read")
         output = operation.output
         if operation.is_open or (output is None and operation.kind == "append"):
             return None
-        if not isinstance(output, tuple | list):
-            raise LocalError(f"the answer must be a list: {operation.text()}")
-        return output
+        if not isinstance(output, tuple):
+            raise LocalError(f"the answer must be a tuple: {operation.text()}")
+        seen: tuple[Any, ...] = output
+        return seen
 
 
 class Lists:
@@ -420,7 +428,7 @@ def numbering() -> Callable[[Hashable], int]:
 
 def compare_and_set(operation: Operation, pair: Any) -> Action:
     """The action of a cas; one that failed did nothing, but says what the value was not."""
-    if not isinstance(pair, tuple | list) or len(pair) != 2:
+    if not isinstance(pair, tuple) or len(pair) != 2:
         raise LocalError(f"a cas must be of (old, new): {operation.text()}")
     if not operation.is_open and not isinstance(operation.output, bool):
         raise LocalError(f"a cas must be answered True or False: {operation.text()}")
