@@ -8,8 +8,8 @@ from __future__ import annotations
 from random import Random
 from types import ModuleType
 
-from ledger import require
-from world import Node, World
+from synod_ledger import require
+from synod_world import Node, World
 
 from distkit.core import Outcome, Space
 from distkit.quorum import flexible

@@ -3,8 +3,8 @@
 from itertools import combinations, permutations
 
 import pytest
-from ledger import Broken
-from world import Letter, Lone, World, incarnation
+from synod_ledger import Broken
+from synod_world import Letter, Lone, World, incarnation
 
 from distkit.core import Outcome
 from distkit.paxos.ballot import make_ballot, node_of

@@ -1,7 +1,7 @@
 """ "Paxos Made Simple", sections 2.3 and 2.4: learning a chosen value, and progress. One test for each statement."""
 
 import pytest
-from world import Lone, World
+from synod_world import Lone, World
 
 from distkit.core import Outcome
 from distkit.paxos.ballot import make_ballot, round_of
@@ -188,6 +188,26 @@ def test_a_distinguished_proposer_that_can_communicate_with_a_majority_succeeds(
     world.elapse(5)
     assert world.outcome(ticket) is Outcome.COMMITTED
     assert round_of(world.nodes[1].machine.chosen.ballot) == 91
+
+
+@pytest.mark.parametrize(
+    ("size", "cuts"),
+    [
+        (3, [(1, 3)]),
+        (5, [(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)]),
+        (5, [(1, 3), (1, 4), (2, 4), (2, 5), (3, 5)]),
+    ],
+    ids=["chain", "all hear node 5 only", "ring"],
+)
+def test_pitfall_23_whoever_is_connected_to_a_quorum_makes_progress_and_the_rest_learn(synod, size, cuts):
+    for seed in range(5):
+        world = World(synod, size, seed=seed)
+        world.cut(*cuts)
+        for node in world.nodes:
+            world.propose(node, b"%d" % node)
+        world.elapse(20)
+        assert None not in world.values()
+        assert len(world.ledger.replies) == size
 
 
 @pytest.mark.parametrize("down", [(2,), (3,), (2, 4), (3, 5)])

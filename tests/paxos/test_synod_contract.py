@@ -1,13 +1,14 @@
 """What hosts rely on: the doors, the records and their bytes, what is refused, status, digest, image and trace."""
 
 import math
+from pathlib import Path
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ledger import Broken
-from world import Lone, World, configuration, incarnation
+from synod_ledger import Broken
+from synod_world import Lone, World, configuration, incarnation
 
 import distkit.paxos.synod
 from distkit.codec import FrameDecoder, Registry
@@ -325,6 +326,13 @@ def test_kinds_are_nobody_elses():
     kinds = [kind for table in tables for kind, *_ in table]
     assert len(set(kinds)) == len(kinds)
     Registry(raft.RECORDS, distkit.paxos.synod.RECORDS, parts=raft.PARTS)
+
+
+def test_the_page_of_formats_lists_every_message_and_record(synod):
+    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
+    for kind, record, layout in (*synod.MESSAGES, *synod.RECORDS):
+        fields = ", ".join(field.replace(":", " ") for field in layout.split())
+        assert f"| {kind} | {record.__name__} | {fields} |" in page
 
 
 def test_the_newest_record_of_each_kind_is_enough_to_restart(synod):

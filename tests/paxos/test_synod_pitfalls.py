@@ -14,7 +14,7 @@ from itertools import permutations, product
 from random import Random
 
 import pytest
-from world import Lone, World, configuration, incarnation
+from synod_world import Lone, World, configuration, incarnation
 
 from distkit.core import Configuration, LocalError, Member, Outcome, Reason, Space, StorageError
 from distkit.paxos.ballot import BALLOT_JUMP_MAX, ROUND_MAX, make_ballot, node_of, round_of, show_ballot

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from ledger import Broken
 from mutating import load
+from synod_ledger import Broken
 from synod_mutants import MUTANTS
 from synod_schedule import STEPS, Schedule
 

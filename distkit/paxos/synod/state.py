@@ -162,7 +162,7 @@ class State:
         """Whether this can be proposed at a ballot: proposals are as old as their ballot, or older."""
         return (
             0 < origin <= ballot
-            and node_of(origin) in self.proposers
+            and (origin == ballot or node_of(origin) in self.proposers)
             and self.sensible_ballot(ballot)
             and len(value) <= VALUE_BYTES_MAX
         )

@@ -25,7 +25,7 @@ from distkit.paxos.synod.messages import (
 )
 
 if TYPE_CHECKING:
-    from world import Node
+    from synod_world import Node
 
 #: A proposal: (origin, value).
 Pair = tuple[int, bytes]

@@ -14,7 +14,7 @@ from random import Random
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from ledger import Broken, Ledger, require
+from synod_ledger import Broken, Ledger, require
 
 from distkit.core import Configuration, DistkitError, Member, Outcome, Reply, Write
 from distkit.paxos.synod.messages import Accept, Accepted, Decide, Decided, Learn, Nack, Prepare, Promise
