@@ -238,6 +238,14 @@ class Clients:
             require(gone, "tickets", "an operation that was refused has taken effect:", call)
         return self._end(client, running)
 
+    def finish(self) -> None:
+        """The end of the run: what is still under way may have taken effect."""
+        for client in self._clients.values():
+            running = client.running
+            if running is not None and running.call.kind not in (*_READS, "register"):
+                self.unknown += 1
+                self._record(running, None, math.inf)
+
     def _end(self, client: _Client, running: _Running) -> None:
         if client.session is not None and running.sequence:
             client.session.finish(running.sequence)

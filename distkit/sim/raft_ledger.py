@@ -76,6 +76,8 @@ class Stored:
                 _, first, _, _ = block_info(record.block)
                 if stored.last < first - 1 <= newest.index:
                     stored.base, stored.terms = first - 1, [0]  # what was before is gone, and in the snapshot
+            elif isinstance(record, Truncate) and stored.last < record.index <= newest.index:
+                continue  # what it removed is gone
             elif isinstance(record, SnapshotMark) and not stored.base < record.snapshot.index <= stored.last:
                 index, term = record.snapshot.index, record.snapshot.term
                 if index == stored.base and not record.reset:
@@ -298,8 +300,10 @@ class Ledger:
             fail("durability", "term", s.term, "was never written", accepted.term)
         if accepted.last != s.last:
             fail("durability", "log ends at", s.last, "written", accepted.last)
-        if s.role is RoleName.LEADER and self.leaders.get(s.term) != node.id:
-            self._leads(node)
+        if s.role is RoleName.LEADER:
+            if self.leaders.get(s.term) != node.id:
+                self._leads(node)
+            self._matches(node)
         if s.commit != node.commit_seen:
             self._commit(node, s.commit)
         flushed = s.flushed
@@ -332,6 +336,18 @@ class Ledger:
             complete = accepted.term_of(index) == self.committed[index] or self.committed_by[index] >= machine.term
             require(complete, "leader completeness", "leader", node.id, "lacks committed entry", index)
 
+    def _matches(self, node: View) -> None:
+        """What a leader takes for acknowledged is on the peer's disk. A peer with a higher term owes it nothing."""
+        accepted = node.accepted
+        for peer, progress in node.machine.state.progress.items():
+            other = self.nodes.get(peer)
+            match = progress.match
+            if other is None or other.accepted.term != accepted.term or match < other.durable.base:
+                continue
+            stored = other.durable.term_of(match)
+            if stored != accepted.term_of(match) and match >= accepted.base:
+                fail("log matching", "leader", node.id, "takes", match, "of node", peer, "for what it is not:", stored)
+
     def _commit(self, node: View, commit: int) -> None:
         """A node knows more to be committed."""
         accepted = node.accepted
@@ -347,6 +363,8 @@ class Ledger:
             if self.committed[index] != term:
                 fail("committed entries", "node", node.id, "committed another entry at", index)
         node.commit_seen = commit
+        if fresh and node.machine.role is RoleName.LEADER and self.committed[commit] != node.machine.term:
+            fail("committed entries", "leader", node.id, "committed", commit, "of an earlier term by counting")
         if fresh and len(self.nodes) >= self.majority:
             holders = [each for each in self.nodes.values() if each.durable.term_of(commit) == self.committed[commit]]
             enough = len(holders) >= self.majority

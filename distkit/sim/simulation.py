@@ -173,6 +173,7 @@ def _heal(world: World) -> None:
 
     _until(world, "after the last calls", unserved)
     world.oracle.finish()
+    world.clients.finish()
 
 
 def _until(world: World, when: str, missing: Callable[[], str]) -> None:
