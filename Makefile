@@ -52,12 +52,17 @@ demo: build
 demo-lie: build
 	$(BIN)/python examples/demo.py --lie $(ARGS)
 
-# Real server processes: kill -9, SIGSTOP, full disks, real clients.
+# Seeds of the simulator, then real server processes: kill -9, SIGSTOP, full disks, real clients.
 proof: build
+	$(BIN)/python -m distkit sim --seeds 0:2000 --lite --jobs 2
+	$(BIN)/python -m distkit sim --seeds 0:100 --swarm --jobs 2
 	$(PYTEST) -m process
 
+# Long proofs. Each rare thing that the simulator knows must happen (--marks).
 soak: build
 	$(PYTEST) -m soak
+	$(BIN)/python -m distkit sim --seeds 0:20000 --lite --jobs 2 --marks
+	$(BIN)/python -m distkit sim --seeds 0:1000 --swarm --jobs 2 --marks
 
 lint: build
 	$(BIN)/ruff format --check .
@@ -67,7 +72,7 @@ lint: build
 	$(if $(STUBS),DISTKIT_PURE=1 $(BIN)/stubtest $(STUBS))
 
 bench: build
-	@for name in codec wal raft_core kv_cluster; do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done
+	@for name in codec wal raft_core sim linear kv_cluster; do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done
 
 # etcd, ZooKeeper, PySyncObj and etcd's core under the same load (benchmarks/README.md says what it installs).
 bench-peers: build

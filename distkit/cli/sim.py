@@ -16,6 +16,7 @@ from distkit.cli.determinism import difference
 from distkit.cli.seeds import run_here, run_in_children, seeds_of
 from distkit.core import LocalError
 from distkit.sim.draw import PROFILES
+from distkit.sim.marks import missing
 
 MACHINE_HELP = "What runs: raft, or FILE.py:NAME or MODULE:NAME of a Workload or System of yours."
 
@@ -29,6 +30,7 @@ MACHINE_HELP = "What runs: raft, or FILE.py:NAME or MODULE:NAME of a Workload or
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, metavar="N", help="Processes that share the seeds.")
 @click.option("--json", "json_file", type=click.File("w"), metavar="FILE", help="Write one JSON line a seed.")
 @click.option("--check", is_flag=True, help="Look for what is not deterministic: run each seed twice, apart.")
+@click.option("--marks", "wanted", is_flag=True, help="Fail if a rare thing that must happen in many runs never did.")
 @click.option("--lines", is_flag=True, hidden=True, help="Only JSON lines, on standard output: for the parent process.")
 @click.option("--strict", is_flag=True, hidden=True)
 @click.option("--step", type=click.IntRange(min=1), default=1, hidden=True)
@@ -42,6 +44,7 @@ def command(
     jobs: int,
     json_file: TextIO | None,
     check: bool,
+    wanted: bool,
     lines: bool,
     strict: bool,
     step: int,
@@ -61,17 +64,22 @@ def command(
             text = difference(share, profile, machine)
             click.echo(text or f"{len(share)} {profile} seeds: the same runs in two processes")
             context.exit(1 if text else 0)
-        failures, undecided = _run(share, profile, machine, jobs, json_file)
+        failures, undecided, marks = _run(share, profile, machine, jobs, json_file)
     except LocalError as error:
         raise click.ClickException(str(error)) from error
-    if failures:
+    absent = missing(marks, profile) if wanted else []
+    for mark in absent:
+        click.echo(f"never happened: {mark}")
+    if failures or absent:
         context.exit(1)
     if undecided:
         context.exit(2)
 
 
-def _run(share: range, profile: str, machine: str, jobs: int, json_file: TextIO | None) -> tuple[int, int]:
-    """Run the seeds with a progress bar; (failures, undecided)."""
+def _run(
+    share: range, profile: str, machine: str, jobs: int, json_file: TextIO | None
+) -> tuple[int, int, Counter[str]]:
+    """Run the seeds with a progress bar; (failures, undecided, marks)."""
     console = Console(stderr=True)
     marks: Counter[str] = Counter()
     failures = undecided = events = 0
@@ -102,7 +110,7 @@ def _run(share: range, profile: str, machine: str, jobs: int, json_file: TextIO 
     )
     for mark, count in sorted(marks.items()):
         click.echo(f"  {count:>9,}  {mark}")
-    return failures, undecided
+    return failures, undecided, marks
 
 
 def _progress(console: Console) -> Progress:
