@@ -23,11 +23,12 @@ import redis
 from demo_clients import Journal, Load
 from demo_picture import Run, draw
 from demo_servers import Servers, ServersFailed
-from history import check
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from distkit.sim.linear import Result, check
 
 #: Shows the state of the run at a moment.
 Show = Callable[[float, Table], None]
@@ -168,14 +169,10 @@ def _verdict(console: Console, run: Run, journal: Journal) -> bool:
     for text in lost[:5]:
         console.print(f"[red]{text}[/red]")
     with console.status("checking that the history is linearizable, key by key"):
-        try:
-            illegal = check(journal.operations())
-        except TimeoutError as error:
-            console.print(f"[red]undecided, which is no pass: {error}[/red]")
-            return False
-    for verdict in illegal[:5]:
-        console.print(f"[red]not linearizable: {verdict}[/red]")
-    held = bool(run.recovered_at) and not lost and not illegal
+        verdict = check(journal.operations(), "key-value")
+    if verdict.result is not Result.OK:
+        console.print(verdict.text(), style="red", markup=False, highlight=False)
+    held = bool(run.recovered_at) and not lost and verdict.result is Result.OK
     if held:
         console.print("[green]every acknowledged write is there, and the history is linearizable[/green]")
     return held

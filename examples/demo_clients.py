@@ -13,7 +13,8 @@ from random import Random
 from types import TracebackType
 
 import redis
-from history import Operation
+
+from distkit.sim.linear import Operation
 
 SHARED_KEYS = 24
 TIMEOUT = 3.0
@@ -41,19 +42,19 @@ class Journal:
         """Seconds since the load began."""
         return time.monotonic() - self.began
 
-    def wrote(self, key: str, value: str | None, called: float, returned: float) -> None:
-        """A write ended; `returned` infinite: nobody knows how. `value` None: an append, which the journal has."""
+    def wrote(self, client: int, key: str, value: str | None, called: float, returned: float) -> None:
+        """A client's write ended; `returned` infinite: nobody knows how. `value` None: an append, which the journal has."""
         if returned == inf:
             self.unknown += 1
         else:
             self.latencies.append((returned, returned - called))
         if value is not None:
-            self._operations.append(Operation(key, True, value, called, returned))
+            self._operations.append(Operation(client, "put", value, None, called, returned, key))
 
-    def read(self, key: str, value: str | None, called: float) -> None:
-        """A read was answered."""
+    def read(self, client: int | str, key: str, value: str | None, called: float) -> None:
+        """A read of a client was answered."""
         self.reads += 1
-        self._operations.append(Operation(key, False, value, called, self.now()))
+        self._operations.append(Operation(client, "get", None, value, called, self.now(), key))
 
     def appended(self, key: str, number: int, acknowledged: bool) -> None:
         """A client appended a number to its log, or may have."""
@@ -65,11 +66,11 @@ class Journal:
 
     def final_reads(self, ports: dict[int, int]) -> None:
         """When all is quiet: read every key on every node."""
-        for port in ports.values():
+        for node, port in ports.items():
             with redis.Redis("127.0.0.1", port, decode_responses=True, socket_timeout=10) as client:
                 for number in range(SHARED_KEYS):
                     called = self.now()
-                    self.read(f"key:{number}", client.get(f"key:{number}"), called)
+                    self.read(f"final {node}", f"key:{number}", client.get(f"key:{number}"), called)
                 for key in self._appended:
                     self._logs[key] = client.get(key) or ""
 
@@ -168,7 +169,7 @@ class _Client:
         except redis.RedisError:
             self._stopping.wait(0.02)
             return False
-        self._journal.read(key, str(value) if value is not None else None, called)
+        self._journal.read(self._number, key, str(value) if value is not None else None, called)
         return True
 
     def _write(self, client: redis.Redis, key: str) -> bool:
@@ -177,7 +178,7 @@ class _Client:
         called = self._journal.now()
         outcome = self._attempt(lambda: client.set(key, value))
         if outcome is not None:
-            self._journal.wrote(key, value, called, self._journal.now() if outcome else inf)
+            self._journal.wrote(self._number, key, value, called, self._journal.now() if outcome else inf)
         return bool(outcome)
 
     def _append(self, client: redis.Redis) -> bool:
@@ -187,7 +188,7 @@ class _Client:
         outcome = self._attempt(lambda: client.append(key, f"{number} "))
         if outcome is not None:
             self._journal.appended(key, number, outcome)
-            self._journal.wrote(key, None, called, self._journal.now() if outcome else inf)
+            self._journal.wrote(self._number, key, None, called, self._journal.now() if outcome else inf)
         return bool(outcome)
 
     def _attempt(self, write: object) -> bool | None:

@@ -39,9 +39,10 @@ class Operation:
         """One line for people."""
         given = "" if self.input is None else f" {self.input!r}"
         if self.is_open:
-            return f"process {self.process}: {self.kind}{given}, called {self.called}, outcome unknown"
+            return f"process {self.process}: {self.kind}{given}, called {round(self.called, 6)}, outcome unknown"
         answer = "" if self.output is None and self.input is not None else f" -> {self.output!r}"
-        return f"process {self.process}: {self.kind}{given}{answer}, called {self.called}, answered {self.returned}"
+        times = f"called {round(self.called, 6)}, answered {round(self.returned, 6)}"
+        return f"process {self.process}: {self.kind}{given}{answer}, {times}"
 
 
 class Result(Enum):
