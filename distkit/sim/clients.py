@@ -121,6 +121,11 @@ class Clients:
                 self._tell_return(client, running, "lost")
                 self._lost(client, running)
 
+    def stop(self) -> None:
+        """What was not begun is not called any more."""
+        for client in self._clients.values():
+            client.waiting.clear()
+
     # -- a call -------------------------------------------------------------------------------------------------------
 
     def _next(self, client: _Client) -> None:
@@ -225,7 +230,8 @@ class Clients:
         call = running.call
         if call.kind == "register":
             client.running = None
-            client.waiting.popleft()  # what it was for
+            if client.waiting:
+                client.waiting.popleft()  # what it was for
             return self._next(client)
         if running.maybe:
             self.world.marks["a call ended without an answer"] += 1

@@ -52,6 +52,11 @@ class Disk(Protocol):
         """FULL: it takes no new entries."""
         ...
 
+    @property
+    def full(self) -> bool:
+        """There is too little space, on purpose."""
+        ...
+
     def form(self, records: Iterable[Any]) -> None:
         """Make the first records of an empty disk durable."""
         ...
@@ -97,6 +102,10 @@ class RecordDisk:
         self.files: dict[tuple[int, int], bytes] = {}
         self._queue: list[Write] = []
         self._busy: list[Write] = []
+
+    @property
+    def full(self) -> bool:
+        return self.space is Space.FULL
 
     def form(self, records: Iterable[Any]) -> None:
         self.records = list(records)
@@ -191,6 +200,10 @@ class WalDisk:
     @property
     def space(self) -> Space:
         return Space.OK if self._wal is None else self._wal.space
+
+    @property
+    def full(self) -> bool:
+        return self.files.space_bytes is not None
 
     def form(self, records: Iterable[Any]) -> None:
         Wal.create(self.files, self._identity, encoded(records), self._options).close()

@@ -181,6 +181,8 @@ class Faults:
 
     def _space(self, host: Host, fault: Fault) -> None:
         self._give_space(host)
+        if host.starved:
+            self._start(host)
 
     def _give_space(self, host: Host) -> None:
         disk = host.disk

@@ -40,6 +40,7 @@ class Host:
         self.paused = False
         self.barred = ""  #: why it must never run again: its disk lost what others rely on
         self.rotten = False  #: its disk was damaged on purpose
+        self.starved = False  #: there was too little space to start
         self.boots = 0
         self.slow = 1.0  #: its disk takes so many times as long
         self.stalled_until = 0
@@ -79,8 +80,10 @@ class Host:
             records = self.disk.boot()
             self.guest = world.system.boot(self, records, self._now())
         except DistkitError as error:
-            self.stop(f"can't start: {error}", damaged=True)
+            self.starved = self.disk.full
+            self.stop(f"can't start: {error}", damaged=not self.starved)
             return
+        self.starved = False
         self.machine = self.guest.machine
         world.oracle.booted(self, records)
         world.tell("restart", self.id, boot=self.boots)

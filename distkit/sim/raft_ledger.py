@@ -67,28 +67,30 @@ class Stored:
 
     @classmethod
     def recovered(cls, records: Iterable[Any]) -> Stored:
-        """What a log says from which old segments are gone: it begins with its newest snapshot."""
-        items = list(records)
-        newest = max((item.snapshot for item in items if type(item) is SnapshotMark), key=lambda each: each.index)
+        """What a log says of which old segments are gone: it begins with its newest snapshot."""
         stored = cls()
-        for record in items:
+        terms: dict[int, int] = {}
+        base = last = base_term = 0
+        for record in records:
             if isinstance(record, Entries):
-                _, first, _, _ = block_info(record.block)
-                if stored.last < first - 1 <= newest.index:
-                    stored.base, stored.terms = first - 1, [0]  # what was before is gone, and in the snapshot
-            elif isinstance(record, Truncate) and stored.last < record.index <= newest.index:
-                continue  # what it removed is gone
-            elif isinstance(record, SnapshotMark) and not stored.base < record.snapshot.index <= stored.last:
-                index, term = record.snapshot.index, record.snapshot.term
-                if index == stored.base and not record.reset:
-                    stored.terms[0] = term
-                elif index >= stored.base:
-                    stored.base, stored.terms = index, [term]
-                record = HardState(record.term, record.vote, record.commit)  # the rest of it is about what is gone
-            stored.replay(record)
-        stored.snapshot_index = newest.index
-        if stored.base < newest.index:
-            stored.base, stored.terms = newest.index, stored.terms[newest.index - stored.base :]
+                term, first, count, _ = block_info(record.block)
+                terms.update(dict.fromkeys(range(first, first + count), term))
+                last = first + count - 1
+            elif isinstance(record, Truncate):
+                last = record.index - 1
+            else:
+                stored._hard_state(record)
+            if isinstance(record, SnapshotMark):
+                if record.snapshot.index >= base:
+                    base, base_term = record.snapshot.index, record.snapshot.term
+                last = record.snapshot.index if record.reset else last
+        held = [terms.get(index, -1) for index in range(base + 1, last + 1)]
+        if -1 in held:
+            fail("log", "entry", base + 1 + held.index(-1), "is missing of a log from", base, "to", last)
+        stored.base = stored.snapshot_index = base
+        stored.terms = [base_term, *held]
+        if stored.terms != sorted(stored.terms):
+            fail("log", "terms fall in", stored.terms)
         return stored
 
     def says(self, other: Stored) -> bool:

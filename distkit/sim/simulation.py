@@ -160,6 +160,7 @@ def _raised(error: Exception) -> tuple[str, str]:
 def _heal(world: World) -> None:
     """No more faults: come to rest in time, serve, and have every write that was acknowledged."""
     world.faults.heal()
+    world.clients.stop()
     _until(world, "after everything healed", world.oracle.settled)
     up = [host.id for host in world.hosts.values() if host.up]
     calls = world.workload.last_calls(world.scenario.calls, up, world.timeline.now)
