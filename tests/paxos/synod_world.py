@@ -146,6 +146,7 @@ class World:
         records: dict[int, Sequence[Any]] | None = None,
         seed: int = 0,
         recording: bool = False,
+        host: type[Node] = Node,
         **options: Any,
     ) -> None:
         everybody = tuple(range(1, size + 1))
@@ -169,7 +170,7 @@ class World:
         self.ledger = Ledger(self.configuration, frozenset(real or everybody))
         first = list(synod.formation_records(self.configuration))
         for node in real or everybody:
-            self.nodes[node] = Node(self, node, first + list((records or {}).get(node, ())))
+            self.nodes[node] = host(self, node, first + list((records or {}).get(node, ())))
         for node in self.nodes.values():
             node.flush()
 
