@@ -7,11 +7,12 @@ from synod_ledger import Broken, require
 from synod_world import Node, World, incarnation
 
 from distkit.codec import Registry
-from distkit.log import Wal, WalIdentity
+from distkit.log import Wal, WalIdentity, WalOptions
 from distkit.paxos import synod
 from distkit.sim import MemoryFiles
 
 CODEC = Registry(synod.RECORDS)
+SMALL = WalOptions(first_segment_bytes=12 << 10, segment_bytes=12 << 10, reserve_bytes=8 << 10)
 
 
 def encoded(records):
@@ -27,11 +28,11 @@ class LoggedNode(Node):
         self.files = MemoryFiles()
         self.owner = WalIdentity(cluster=1, node=node, incarnation=incarnation(node))
         self.inflight = []
-        Wal.create(self.files, self.owner, encoded(records)).close()
+        Wal.create(self.files, self.owner, encoded(records), SMALL).close()
         super().__init__(world, node, records)
 
     def restart(self):
-        self.wal, recovered = Wal.open(self.files, self.owner)
+        self.wal, recovered = Wal.open(self.files, self.owner, SMALL)
         found = [CODEC.decode_body(kind, content) for kind, _, content in recovered.records]
         kept = found[len(self.disk) :]
         require(found[: len(self.disk)] == self.disk, "node", self.id, "lost synced records:", found)
