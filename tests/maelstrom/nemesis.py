@@ -40,14 +40,16 @@ class Nemesis:
         self._faults = faults
 
     async def run(self, seconds: float) -> None:
-        """Faults for about so long, each with a pause before it."""
+        """Faults for about so long, each with a pause before it, and each kind once before any comes again."""
         end = trio.current_time() + seconds
-        while self._kinds and trio.current_time() < end:
+        kinds = list(self._kinds)
+        while kinds and (trio.current_time() < end or len(kinds) < len(self._kinds)):
             await self._pause()
-            await self._do(self._random.choice(self._kinds))
+            await self._do(kinds.pop(self._random.randrange(len(kinds))))
+            kinds = kinds or list(self._kinds)
 
     async def _pause(self) -> None:
-        await trio.sleep(self._random.random() * 2 * self._interval)
+        await trio.sleep((0.5 + self._random.random()) * self._interval)
 
     async def _do(self, kind: str) -> None:
         names = self._random.sample(sorted(self._nodes), len(self._nodes))

@@ -21,7 +21,7 @@ def report_of(plan: Plan, home: Path) -> Report:
 
 
 def test_nodes_that_are_killed_and_cut_off_stay_linearizable(tmp_path: Path) -> None:
-    plan = Plan(seconds=8, seed=7, nemesis=("kill", "kill-all", "partition"), interval=0.6)
+    plan = Plan(seconds=6, seed=7, nemesis=("kill", "kill-all", "partition"), interval=0.8)
     report = report_of(plan, tmp_path)
     assert report.status == 0, report.text()
     assert any("started again" in event for event in report.events)
@@ -30,10 +30,10 @@ def test_nodes_that_are_killed_and_cut_off_stay_linearizable(tmp_path: Path) -> 
 
 def test_stopped_and_wiped_nodes_on_a_bad_network_stay_linearizable(tmp_path: Path) -> None:
     plan = Plan(
-        seconds=10,
+        seconds=8,
         seed=11,
         nemesis=("pause", "wipe", "partition"),
-        interval=0.6,
+        interval=0.8,
         conditions=Conditions(0.002, "exponential", loss=0.02, duplicates=0.1),
         options=("--election-timeout=0.5", "--snapshot-entries=40"),
     )
@@ -57,9 +57,7 @@ def test_reads_that_do_not_go_through_the_log_are_caught(tmp_path: Path) -> None
 
 
 def test_refusals_of_what_may_be_done_are_caught(tmp_path: Path) -> None:
-    plan = Plan(
-        seconds=6, seed=2, rate=200, nemesis=("partition",), interval=0.5, program=LIAR,
-        options=(*Plan.options, "--lie", "certain"),
-    )  # fmt: skip
+    options = (*Plan.options, "--lie", "certain")
+    plan = Plan(seconds=5, seed=2, rate=200, conditions=Conditions(loss=0.3), program=LIAR, options=options)
     report = report_of(plan, tmp_path)
     assert report.verdict.result is Result.ILLEGAL, report.text()

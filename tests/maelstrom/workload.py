@@ -40,6 +40,13 @@ class Answer:
     code: int = 0
 
 
+def _seen(kind: str, answer: Answer) -> object:
+    """What an answer says about the key. Of a compare-and-set that failed: what it did not hold."""
+    if kind == "read":
+        return answer.body["value"]
+    return answer.outcome == "ok" if kind == "cas" else None
+
+
 class Key:
     """The key that a group of workers is at."""
 
@@ -150,10 +157,10 @@ class Clients:
         self.codes[answer.code] += 1
         if answer.outcome == "ok":
             self.latencies.append(returned - called)
-        if answer.outcome != "fail":
-            read = answer.body.get("value") if kind == "read" else None
-            end = returned if answer.outcome == "ok" else math.inf
-            self.history.append(Operation(process, kind, given, read, called, end, key))
+        if answer.outcome == "info":
+            self.history.append(Operation(process, kind, given, None, called, math.inf, key))
+        elif answer.outcome == "ok" or answer.code in (20, 22):
+            self.history.append(Operation(process, kind, given, _seen(kind, answer), called, returned, key))
         return answer
 
     async def _ask(self, client: str, name: str, body: Body) -> Answer:
