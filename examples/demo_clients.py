@@ -43,7 +43,7 @@ class Journal:
         return time.monotonic() - self.began
 
     def wrote(self, client: int, key: str, value: str | None, called: float, returned: float) -> None:
-        """A client's write ended; `returned` infinite: nobody knows how. `value` None: an append, which the journal has."""
+        """A client's write ended; `returned` infinite: nobody knows how. `value` None: an append, for `appended`."""
         if returned == inf:
             self.unknown += 1
         else:
