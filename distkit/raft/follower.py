@@ -176,6 +176,7 @@ def _truncate(s: State, index: int) -> None:
 def _commit(s: State, index: int) -> None:
     if index > s.commit:
         s.commit = index
+        trace(s, "Commit")
         settle(s)
 
 

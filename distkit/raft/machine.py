@@ -18,7 +18,7 @@ from distkit._fast import codec
 from distkit._fast.logbuf import Window
 from distkit.core import Configuration, LocalError, Output, Reason, Role, RoleName, Space, Span
 from distkit.core.limits import INDEX_MAX, TERM_JUMP_MAX
-from distkit.raft import durable, election, follower, proposals, reads, replication
+from distkit.raft import durable, election, follower, proposals, reads, replication, tracing
 from distkit.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -94,6 +94,7 @@ def recover(
         )
     state.evidence = EVIDENCE_ATTEMPTS  # no leader is known: be quick to ask; stickiness protects one that lives
     draw_election_deadline(state, now)
+    tracing.started(state)
     return Raft(state)
 
 
@@ -108,6 +109,8 @@ class Raft:
     def receive(self, now: float, source: int, message: Any) -> None:
         """A well-typed message of a peer. Stale, absurd and unknown ones are counted and change nothing."""
         s = self._at(now)
+        if s.trace is not None:
+            tracing.received(s, source, message)
         handler = HANDLERS.get(type(message))
         if handler is None:
             raise LocalError(f"Raft takes no {type(message).__name__}")
@@ -291,6 +294,8 @@ class Raft:
         s.sends.clear()
         s.delivers.clear()
         s.replies.clear()
+        if s.trace is not None:
+            tracing.flushed(s, output)
         return output
 
     def status(self) -> RaftStatus:

@@ -20,7 +20,7 @@ from distkit.raft.messages import (
 )
 from distkit.raft.progress import Progress, ProgressState
 from distkit.raft.proposals import settle
-from distkit.raft.roles import become_follower
+from distkit.raft.roles import become_follower, trace
 from distkit.raft.state import State
 
 
@@ -63,6 +63,7 @@ def advance_commit(s: State, now: float) -> None:
     index = quorum.majority_index(acked)
     if index > s.commit and s.window.term(index) == s.term:
         s.commit = index
+        trace(s, "Commit")
         if s.notice_deadline == math.inf:
             s.notice_deadline = now + s.options.commit_notice
         settle(s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from distkit.core import Outcome, Reason, Reply, RoleName
 from distkit.raft.messages import ReadIndexReply
@@ -129,11 +130,11 @@ def fail_reads(s: State, reason: Reason) -> None:
     s.reads_resend = math.inf
 
 
-def trace(s: State, event: str) -> None:
+def trace(s: State, event: str, more: dict[str, Any] | None = None) -> None:
     """Emit one event with the fields of etcd's TLA+ traces, if anyone listens."""
     if s.trace is not None:
         fields = {"role": s.role.name, "term": s.term, "vote": s.vote, "commit": s.commit, "log": s.last}
-        s.trace(event, {"node": s.node, "time": s.now, **fields})
+        s.trace(event, {"node": s.node, "time": s.now, **fields, "applied": s.applied, **(more or {})})
 
 
 def _leave_leadership(s: State, successor: int) -> None:

@@ -22,7 +22,7 @@ PROFILES: Final = ("lite", "swarm", "idle", "loaded")
 
 #: Faults by class, with what each lasts (seconds) and the details it is drawn with.
 _CLASSES: Final[dict[str, tuple[tuple[str, float, float, tuple[str, ...]], ...]]] = {
-    "crash": (("crash", 0.01, 3.0, ("", "", "kill", "flushed", "written", "durable", "sent")),),
+    "crash": (("crash", 0.01, 3.0, ("", "", "kill", "flushed", "written", "durable", "sent", "boot")),),
     "pause": (("pause", 0.05, 3.0, ("", "stale")),),
     "partition": (("isolate", 0.2, 3.0, ("", "", "in", "out")), ("cut", 0.2, 3.0, ("split", "ring", "bridge", "pair"))),
     "flap": (("cut", 0.05, 0.3, ("pair", "split")),),
@@ -32,7 +32,12 @@ _CLASSES: Final[dict[str, tuple[tuple[str, float, float, tuple[str, ...]], ...]]
     "slow": (("slow", 0.5, 3.0, ("",)), ("stall", 0.2, 3.0, ("",))),
     "full": (("full", 0.5, 4.0, ("",)),),
     "error": (("error", 0.5, 2.0, ("",)), ("badsync", 0.5, 2.0, ("",))),
-    "losing": (("rot", 0.0, 0.0, ("",)), ("misplace", 0.0, 0.0, ("",)), ("wipe", 0.0, 0.0, ("",))),
+    "losing": (
+        ("rot", 0.0, 0.0, ("",)),
+        ("misplace", 0.0, 0.0, ("",)),
+        ("misdirect", 0.0, 0.0, ("",)),
+        ("wipe", 0.0, 0.0, ("",)),
+    ),
 }
 #: They need the disk of bytes.
 _WAL_ONLY: Final = ("error", "rot", "misplace")

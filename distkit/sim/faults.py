@@ -2,7 +2,8 @@
 
     crash     the process dies; `detail`: "" with the power, "kill" without, or at a point of its next work: "flushed"
     (before
-              its writes are issued), "written" (within a write), "durable" (before what waited for it is sent), "sent"
+              its writes are issued), "written" (within a write), "durable" (before what waited for it is sent),
+              "sent"; "boot": it dies once more while it starts again
     pause     it stands still; `detail` "stale": between reading the clock and using it
     isolate   no link of the node works; "in", "out": one direction only
     cut       links "1>2 2>1" do not work
@@ -14,6 +15,7 @@
     error     a write fails with EIO;  badsync: a sync fails, and the pages are marked clean
     rot       it dies, and a bit of what was durable is flipped: found at the start, or harmless
     misplace  it dies, and a sector of its log is where another should be
+    misdirect a write goes a few sectors too far, or nowhere, and says that all is well: found at a later start
     wipe      it dies, and comes back with an empty disk under the same id: it must be refused
 
 All but reset, jump, wipe, rot and misplace are over after `seconds`.
@@ -29,7 +31,7 @@ from typing import TYPE_CHECKING, Final
 from distkit.core import Space
 from distkit.sim.chance import SECOND, below, stream
 from distkit.sim.disks import RecordDisk, WalDisk
-from distkit.sim.files import SECTOR_BYTES, MemoryFiles
+from distkit.sim.files import SECTOR_BYTES, Crashed, MemoryFiles
 from distkit.sim.network import Link
 from distkit.sim.scenario import Fault
 
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from distkit.sim.world import World
 
 #: Faults after which a node may never come back; together they may strike less than half of the nodes.
-LOSING: Final = ("rot", "misplace", "wipe")
+LOSING: Final = ("rot", "misplace", "misdirect", "wipe")
 
 
 class Faults:
@@ -86,8 +88,8 @@ class Faults:
     def _crash(self, host: Host, fault: Fault) -> None:
         if not host.up:
             return
-        if fault.detail in ("", "kill"):
-            host.crash(power=fault.detail == "")
+        if fault.detail in ("", "kill", "boot"):
+            host.crash(power=fault.detail != "kill")
         else:
             host.die_at = fault.detail
         self._over(host, fault, "restart")
@@ -96,7 +98,20 @@ class Faults:
         if host.up and host.die_at:  # it had nothing to do since
             host.die_at = ""
             host.crash(power=True)
+        files = _files(host)
+        if fault.detail == "boot" and files is not None and not host.up and not host.barred:
+            self._start_and_die(host, files)
         self._start(host)
+
+    def _start_and_die(self, host: Host, files: MemoryFiles) -> None:
+        """The power fails while the node reads its log."""
+        files.crash_at(1 + below(self._chance, 40))
+        try:
+            host.start()
+        except Crashed:
+            self.world.marks["a crash came while a node started"] += 1
+            host.crash(power=True)
+        files.calm()
 
     def _start(self, host: Host) -> None:
         if not host.up and not host.barred:
@@ -229,6 +244,13 @@ class Faults:
             data[target : target + SECTOR_BYTES] = data[source : source + SECTOR_BYTES]
             files.replace(name, bytes(data))
             self._try(host)
+
+    def _misdirect(self, host: Host, fault: Fault) -> None:
+        files = _files(host)
+        if files is not None and host.up:
+            host.rotten = True
+            self.world.marks["a write went astray"] += 1
+            files.misdirect(1 + below(self._chance, 4), below(self._chance, 3))
 
     def _try(self, host: Host) -> None:
         """Start on a damaged disk. If it starts, the oracle has compared what it found with what was durable."""

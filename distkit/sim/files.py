@@ -112,6 +112,10 @@ class MemoryFiles:
         """The nth fdatasync from now raises EIO and marks the pages clean: readers see them, the disk never will."""
         self._faults.append(_Fault("fdatasync", nth, OSError(errno.EIO, os.strerror(errno.EIO)), cleans=True))
 
+    def misdirect(self, nth: int, sectors: int) -> None:
+        """The nth pwritev from now goes so many sectors further than asked, and says that all is well; 0: nowhere."""
+        self._faults.append(_Fault("pwritev", nth, OSError(), sectors=sectors))
+
     def calm(self) -> None:
         """No fault that was asked for and has not struck yet will."""
         self._faults.clear()
@@ -220,8 +224,13 @@ class MemoryFiles:
 
     def pwritev(self, handle: int, buffers: Sequence[bytes], offset: int) -> None:
         file, name = self._opened_file(handle)
-        self._call("pwritev", name)
         data = b"".join(buffers)
+        try:
+            self._call("pwritev", name)
+        except _Misdirected as error:
+            if error.sectors == 0:
+                return
+            offset += SECTOR_BYTES * error.sectors
         self._need(file, offset + len(data), name)
         if data:
             file.write(offset, data)
@@ -297,6 +306,8 @@ class MemoryFiles:
                 fault.left -= 1
                 if fault.left == 0:
                     self._dead = isinstance(fault.error, Crashed)
+                    if fault.sectors is not None:
+                        raise _Misdirected(fault.sectors)
                     raise _PagesClean(fault.error) if fault.cleans else fault.error
 
     def _need(self, file: _File, size: int, name: str) -> None:
@@ -333,11 +344,12 @@ class MemoryFiles:
 class _Fault:
     """One fault that waits for its call."""
 
-    def __init__(self, call: str, nth: int, error: Exception, cleans: bool = False) -> None:
+    def __init__(self, call: str, nth: int, error: Exception, cleans: bool = False, sectors: int | None = None) -> None:
         self.call = call
         self.left = nth
         self.error = error
         self.cleans = cleans
+        self.sectors = sectors
 
 
 class _PagesClean(Exception):
@@ -345,6 +357,13 @@ class _PagesClean(Exception):
 
     def __init__(self, error: Exception) -> None:
         self.error = error
+
+
+class _Misdirected(Exception):
+    """Tells `pwritev` that the fault at hand moves the write."""
+
+    def __init__(self, sectors: int) -> None:
+        self.sectors = sectors
 
 
 def _rename(names: dict[str, _File], change: dict[str, _File | None]) -> None:
