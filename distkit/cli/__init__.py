@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 #: The verbs, as they are listed.
-VERBS: Final = ("check", "info", "replay", "shrink", "sim", "wal")
+VERBS: Final = ("check", "info", "mutants", "replay", "shrink", "sim", "wal")
 
 
 class _Verbs(click.Group):

@@ -71,13 +71,16 @@ class RaftOracle:
 
     def _survived(self, node: _Node, found: Stored) -> None:
         possible = node.durable.copy()
-        if found.says(possible):
-            return
+        agrees = [found.says(possible)]
         for record in node.flight:
             possible.replay(record)
-            if found.says(possible):
+            agrees.append(found.says(possible))
+        if any(agrees):
+            if not agrees[0]:
                 self.world.marks["a part of a write survived a crash"] += 1
-                return
+            if not agrees[-1]:
+                self.world.marks["a part of a write was lost in a crash"] += 1
+            return
         seen, held = (found.term, found.vote, found.last), node.durable
         durable = (held.term, held.vote, held.last)
         raise Broken("disk", f"node {node.id} came back with (term, vote, last) {seen}; {durable} was durable")

@@ -1,0 +1,117 @@
+"""`mutants`: put known bugs back, one at a time, and see whether the simulator finds them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+#: The mutants are tests: they come with the source, not with the package.
+_TESTS: Final = Path(__file__).parents[2] / "tests"
+#: A mutant that takes longer, in seconds, hangs.
+_TIME_MAX: Final = 3600
+
+
+@click.command("mutants")
+@click.option("--only", default="", metavar="TEXT", help="Those with this text in their name.")
+@click.option("--seeds-tenth", "tenth", is_flag=True, help="Only the first tenth of the seeds of each.")
+@click.option("--shrink", is_flag=True, help="Make the scenario that caught each one small, which takes time.")
+@click.option("--jobs", type=click.IntRange(1, 256), default=1, metavar="N", help="Processes that share the mutants.")
+@click.option("--json", "json_file", type=click.File("w"), metavar="FILE", help="Write one JSON line a mutant.")
+@click.option("--one", hidden=True, help="Only this one, and only a JSON line: for the parent process.")
+@click.pass_context
+def command(
+    context: click.Context,
+    only: str,
+    tenth: bool,
+    shrink: bool,
+    jobs: int,
+    json_file: TextIO | None,
+    one: str | None,
+) -> None:
+    """Put known bugs back into a copy of the source, one at a time, and run seeds until the simulator finds each.
+
+    Exit status: 0 all were found, 1 one was not, 2 there is no source checkout to take mutants from.
+    """
+    hunting = _hunting(context)
+    if one is not None:
+        click.echo(json.dumps(hunting.hunt(hunting.named(one), tenth=tenth, shrink=shrink).line()))
+        return
+    names = [mutant.name for mutant in (*hunting.MUTANTS, *hunting.PROOF) if only in mutant.name]
+    if not names:
+        raise click.UsageError(f"no mutant has {only!r} in its name", context)
+    options = ["--seeds-tenth"] * tenth + ["--shrink"] * shrink
+    lines = []
+    for line in _progress(_run(names, options, jobs), len(names)):
+        lines.append(line)
+        if json_file is not None:
+            json_file.write(json.dumps(line) + "\n")
+    lines.sort(key=lambda line: names.index(line["name"]))
+    for line in lines:
+        click.echo(_row(line))
+    escaped = [line["name"] for line in lines if not line["rule"]]
+    click.echo(f"{len(lines) - len(escaped)} of {len(lines)} mutants were caught")
+    if escaped:
+        context.exit(1)
+
+
+def _hunting(context: click.Context) -> Any:
+    """The module of the tests that knows the mutants."""
+    if not (_TESTS / "sim" / "sim_hunt.py").is_file():
+        raise click.UsageError("mutants are patches of the source: run this in a source checkout", context)
+    for folder in ("raft", "sim"):
+        sys.path.insert(0, str(_TESTS / folder))
+    return importlib.import_module("sim_hunt")
+
+
+def _run(names: list[str], options: list[str], jobs: int) -> Iterator[dict[str, Any]]:
+    """A process for each mutant, `jobs` at a time; results come as they are ready."""
+    with ThreadPoolExecutor(jobs) as pool:
+        for each in as_completed([pool.submit(_child, name, options) for name in names]):
+            yield each.result()
+
+
+def _child(name: str, options: list[str]) -> dict[str, Any]:
+    """What the process for one mutant says. A patch that no longer applies, or a process that dies, caught nothing."""
+    command = [sys.executable, "-m", "distkit", "mutants", "--one", name, *options]
+    nothing = {"name": name, "rule": "", "runs": 0}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIME_MAX, check=False)  # noqa: S603 - ours
+    except subprocess.TimeoutExpired:
+        return nothing | {"text": f"no end after {_TIME_MAX} s"}
+    if done.returncode != 0:
+        return nothing | {"text": (done.stderr.strip().splitlines() or ["it died"])[-1]}
+    line: dict[str, Any] = json.loads(done.stdout)
+    return line
+
+
+def _progress(lines: Iterator[dict[str, Any]], total: int) -> Iterator[dict[str, Any]]:
+    columns = (TextColumn("mutants"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[last]}"))
+    console = Console(stderr=True)
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("mutants", total=total, last="")
+        for line in lines:
+            progress.update(task, advance=1, last=line["name"])
+            if not line["rule"]:
+                console.print(f"not caught: {line['name']} {line.get('text', '')}", style="red", markup=False)
+            yield line
+
+
+def _row(line: dict[str, Any]) -> str:
+    """A mutant in the table."""
+    rule = line["rule"] or "NOT CAUGHT"
+    row = f"{line['name'][:72]:72}  {rule:22}  {line['runs']:>5} {line.get('profile', '')}"
+    if "faults" in line:
+        row += (
+            f", {line['faults']} faults + {line['strikes']} on messages, {line['calls']} calls, {line['nodes']} nodes"
+        )
+    return row

@@ -1,0 +1,496 @@
+"""Known bugs, put back one at a time: does a simulation find them, and how soon?
+
+`CLASSIC` has the classic bugs of consensus systems, `REPLICA` those of sessions, forwarding, reads and snapshots, `LOG`
+those of a write-ahead log, `RULES` the patches that ship with the tests of the bug tables of Raft (`tests/raft`).
+`BLIND` names those of the latter that a simulation can't see, and why. Bugs of membership changes and of leases (a
+configuration that is torn between two quorums; a clock that was read before a pause) have no mutant before there are
+such.
+
+`PROOF` breaks the proof itself: the generator, the faults, the oracle. Each names a `sentinel`, a mutant that is no
+longer caught then, or a `mark`, a rare thing that happens no more; or neither, if runs of the project itself fail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mutants import MUTANTS as RAFT_MUTANTS
+from sim_copies import Patch
+
+
+@dataclass(frozen=True)
+class SimMutant:
+    """Caught within `seeds` seeds of `profile`, `kind` D: the driver breaks a rule, S: the code that ships does."""
+
+    name: str
+    kind: str
+    seeds: int
+    patches: tuple[Patch, ...]
+    profile: str = "lite"
+    sentinel: str = ""
+    mark: str = ""
+
+
+def _mutant(
+    name: str,
+    kind: str,
+    seeds: int,
+    *patches: tuple[str, str, str],
+    profile: str = "lite",
+    sentinel: str = "",
+    mark: str = "",
+) -> SimMutant:
+    return SimMutant(name, kind, seeds, tuple(Patch(*patch) for patch in patches), profile, sentinel, mark)
+
+
+_STALE = ("raft.machine", 'with our term\n        s.count("stale")\n        return False\n')
+
+CLASSIC = (
+    _mutant(
+        "messages leave before the write that they wait for",
+        "D",
+        200,
+        (
+            "sim.host",
+            "        self.disk.submit(write)\n",
+            "        self._release(write)\n        self.disk.submit(write)\n",
+        ),
+    ),
+    _mutant(
+        "a write counts before it is durable",
+        "D",
+        50,
+        (
+            "sim.host",
+            "        self.disk.submit(write)\n",
+            "        self.disk.submit(write)\n"
+            "        boot = self.boots\n"
+            "        self.world.timeline.after(0, self.world.WORK, self.id, lambda: self._early(write.token, boot))\n",
+        ),
+        (
+            "sim.host",
+            "    def start_disk(self) -> None:\n",
+            "    def _early(self, token: int, boot: int) -> None:\n"
+            "        if self.up and self.boots == boot and not self.paused:\n"
+            "            self.input('persisted', token)\n\n"
+            "    def start_disk(self) -> None:\n",
+        ),
+    ),
+    _mutant(
+        "a write counts twice, the second time with all that is under way",
+        "D",
+        200,
+        (
+            "sim.host",
+            '        self.call("persisted", done[-1].token)\n',
+            '        self.call("persisted", done[-1].token + len(self.disk._queue))\n',
+        ),
+    ),
+    _mutant(
+        "the hard state is forgotten at a restart",
+        "D",
+        50,
+        (
+            "sim.host",
+            "world.system.boot(self, records, self._now())",
+            "world.system.boot(self, [each for each in records if type(each).__name__ != 'HardState'], self._now())",
+        ),
+    ),
+    _mutant(
+        "the vote is forgotten at a restart, on a disk that has it",
+        "D",
+        300,
+        (
+            "sim.host",
+            "            records = self.disk.boot()\n",
+            "            records = self.disk.boot()\n"
+            "            for each in records:\n"
+            "                if hasattr(each, 'vote'):\n"
+            "                    each.vote = 0\n",
+        ),
+        ("sim.raft_oracle", "            self._survived(node, found)\n", "            pass\n"),
+    ),
+    _mutant(
+        "a wiped node comes back under its old id and votes",
+        "D",
+        300,
+        (
+            "sim.faults",
+            '        host.barred = "its disk was wiped"\n        self.world.system.wiped(self.world, host)\n',
+            "        host.disk = self.world.system.host(self.world, host.id).disk\n        self._start(host)\n",
+        ),
+        ("sim.raft_oracle", "            self._survived(node, found)\n", "            pass\n"),
+    ),
+    _mutant(
+        "half of the voters elect a leader",
+        "S",
+        50,
+        ("raft.state", "return len(self.voters) // 2 + 1", "return len(self.voters) // 2"),
+    ),
+    _mutant(
+        "answers of voters are counted, not voters",
+        "S",
+        200,
+        (
+            "raft.election",
+            "    s.votes.setdefault(source, message.granted)\n",
+            "    free = [each for each in s.voters if each not in s.votes]\n"
+            "    s.votes.setdefault(source if source not in s.votes or not free else free[0], message.granted)\n",
+        ),
+        profile="swarm",
+    ),
+    _mutant(
+        "acknowledgements of an earlier term count",
+        "S",
+        500,
+        (_STALE[0], _STALE[1], _STALE[1].replace("False", "kind is AppendEntriesReply")),
+        ("raft.replication", "if progress is None or progress.session != session:", "if progress is None:"),
+    ),
+    _mutant(
+        "votes of an earlier term count",
+        "S",
+        500,
+        (_STALE[0], _STALE[1], _STALE[1].replace("False", "kind is RequestVoteReply and not message.pre")),
+        (
+            "raft.election",
+            "message.pre != s.pre or message.term != expected:",
+            "message.pre != s.pre or message.term > expected:",
+        ),
+        profile="swarm",
+    ),
+    _mutant(
+        "a proposal ends as superseded when it is truncated",
+        "S",
+        1000,
+        (
+            "raft.follower",
+            "    s.window.truncate(index)\n",
+            "    s.window.truncate(index)\n"
+            "    for first, last, term, ticket in s.tickets:\n"
+            "        if last >= index:\n"
+            "            s.replies.append(Reply(ticket, Outcome.SUPERSEDED, last, first, term, leader=s.leader))\n"
+            "    s.tickets = deque(each for each in s.tickets if each[1] < index)\n",
+        ),
+        (
+            "raft.follower",
+            "from distkit.core import RoleName, Space\n",
+            "from collections import deque\nfrom distkit.core import Outcome, Reply, RoleName, Space\n",
+        ),
+    ),
+)
+
+REPLICA = (
+    _mutant(
+        "a session does not look up what it has answered",
+        "S",
+        300,
+        (
+            "replica.applier",
+            "            if answer is None:\n",
+            "            if answer is None or isinstance(answer, bytes):\n",
+        ),
+    ),
+    _mutant(
+        "a session takes up what its client is done with",
+        "S",
+        3000,
+        ("replica.sessions", "        if sequence < state.lowest:\n", "        if sequence < 0:\n"),
+    ),
+    _mutant(
+        "a forwarded frame that comes twice is proposed twice",
+        "S",
+        300,
+        ("replica.proposals", "        elif self._repeated(source, message):\n", "        elif False:\n"),
+    ),
+    _mutant(
+        "a forwarded frame of an earlier term is proposed",
+        "S",
+        3000,
+        (
+            "replica.proposals",
+            "        if raft.role is not RoleName.LEADER or message.term != raft.term:\n",
+            "        if raft.role is not RoleName.LEADER:\n",
+        ),
+    ),
+    _mutant(
+        "a read is served before its index is applied",
+        "S",
+        100,
+        (
+            "replica.reads",
+            "heapq.heappush(self._waiting, (reply.index, reply.ticket, tickets))",
+            "heapq.heappush(self._waiting, (0, reply.ticket, tickets))",
+        ),
+    ),
+    _mutant(
+        "what a lost connection may have carried counts as refused",
+        "S",
+        300,
+        (
+            "replica.proposals",
+            "            self._drop(number, Outcome.LOST, Reason.NOT_LEADER, self._raft.leader)",
+            "            self._drop(number, Outcome.REFUSED, Reason.NOT_LEADER, self._raft.leader)",
+        ),
+    ),
+    _mutant(
+        "what is not answered in time counts as refused",
+        "S",
+        300,
+        (
+            "replica.proposals",
+            "(number, Outcome.LOST, Reason.NONE, self._raft.leader)\n        self._forward_deadline",
+            "(number, Outcome.REFUSED, Reason.NONE, self._raft.leader)\n        self._forward_deadline",
+        ),
+    ),
+    _mutant(
+        "an answer to an earlier start of the node is taken",
+        "S",
+        3000,
+        (
+            "replica.proposals",
+            "        if message.origin != self._origin or forward is None",
+            "        if forward is None",
+        ),
+    ),
+    _mutant(
+        "answers after one that was lost are taken",
+        "S",
+        3000,
+        (
+            "replica.proposals",
+            "        if message.position != forward.done or len(answers) > left:\n",
+            "        if len(answers) > left:\n",
+        ),
+    ),
+    _mutant(
+        "a cancelled proposal is proposed all the same",
+        "S",
+        500,
+        (
+            "replica.proposals",
+            "        del self._tickets[position], self._kinds[position], self._payloads[position]\n        return True",
+            "        return True",
+        ),
+    ),
+    _mutant(
+        "what a snapshot covers counts as refused",
+        "S",
+        500,
+        (
+            "replica.proposals",
+            "            self._end(batch, Outcome.LOST, Reason.SNAPSHOT, reply.leader)",
+            "            self._end(batch, Outcome.REFUSED, Reason.SNAPSHOT, reply.leader)",
+        ),
+        profile="swarm",
+    ),
+    _mutant(
+        "what a snapshot replaced counts as refused",
+        "S",
+        500,
+        (
+            "replica.proposals",
+            "            self._end(batch, Outcome.LOST, Reason.SNAPSHOT, self._raft.leader)",
+            "            self._end(batch, Outcome.REFUSED, Reason.SNAPSHOT, self._raft.leader)",
+        ),
+        profile="swarm",
+    ),
+    _mutant(
+        "a snapshot brings no sessions",
+        "S",
+        300,
+        (
+            "replica.sessions",
+            "        self._sessions = sessions\n        self.bytes",
+            "        self._sessions = OrderedDict()\n        self.bytes",
+        ),
+    ),
+    _mutant(
+        "a snapshot brings sessions without their answers",
+        "S",
+        500,
+        (
+            "replica.sessions",
+            "            state.answers[sequence] = answer\n            state.bytes",
+            "            state.bytes",
+        ),
+    ),
+    _mutant(
+        "the sessions of a snapshot are of when it is written",
+        "S",
+        500,
+        (
+            "replica.sessions",
+            "        return _chunks(_stream(self._frozen()))",
+            "        return (chunk for _ in (0,) for chunk in _chunks(_stream(self._frozen())))",
+        ),
+    ),
+    _mutant(
+        "old files go before the mark of the new snapshot is durable",
+        "S",
+        300,
+        (
+            "replica.snapshots",
+            "        while self._marks and self._marks[0][0] <= token:\n",
+            "        while self._marks:\n",
+        ),
+    ),
+    _mutant(
+        "the machine sees a snapshot that was not fetched",
+        "S",
+        500,
+        ("replica.snapshots", "replace(message, snapshot=snapshot)", "message"),
+        profile="swarm",
+    ),
+    _mutant(
+        "a snapshot is taken for one entry more than it holds",
+        "S",
+        100,
+        ("replica.snapshots", "SaveSnapshot(applier.index,", "SaveSnapshot(applier.index - 1,"),
+    ),
+    _mutant(
+        "the state is queried while a snapshot is being loaded",
+        "S",
+        1000,
+        (
+            "replica.core",
+            "        if not self.loading:\n            self._reads.applied(self._applier.index)",
+            "        self._reads.applied(self.raft.commit_index)",
+        ),
+    ),
+)
+
+LOG = (
+    _mutant(
+        "the log says that it is synced and is not",
+        "D",
+        50,
+        ("sim.disks", "        self._log.sync()\n", ""),
+        profile="swarm",
+    ),
+    _mutant(
+        "a failed sync is tried again",
+        "S",
+        100,
+        (
+            "log.wal",
+            '        except OSError as error:\n            raise self._fail("sync", error) from error\n',
+            "        except OSError:\n            self._files.fdatasync(self._handle)\n",
+        ),
+        profile="swarm",
+    ),
+    _mutant(
+        "the name of a new segment is not made durable",
+        "S",
+        100,
+        (
+            "log.wal",
+            "            self._files.rename(NEXT, segment_name(segment))\n            self._files.fsync_dir()\n",
+            "            self._files.rename(NEXT, segment_name(segment))\n",
+        ),
+        profile="swarm",
+    ),
+    _mutant(
+        "a segment begins without the state of the one before",
+        "S",
+        100,
+        (
+            "log.wal",
+            "        copies = [(kind, group, content) for (group, kind), content in self._state.items()]\n",
+            "        copies: list[Record] = []\n",
+        ),
+        profile="swarm",
+    ),
+    _mutant(
+        "the old segment is not synced before the new one begins",
+        "S",
+        100,
+        ("log.wal", "        self.sync()\n        old, old_handle", "        old, old_handle"),
+        profile="swarm",
+    ),
+    _mutant(
+        "what was not proven is not written again at a start",
+        "S",
+        1000,
+        (
+            "log.wal",
+            "        wal._begin_first(last.id, last.end, recovered.unproven)",
+            "        wal._begin_first(last.id, last.end, ())",
+        ),
+        profile="swarm",
+    ),
+    _mutant(
+        "a segment goes though a peer still needs it",
+        "S",
+        100,
+        (
+            "log.wal",
+            "            last <= self._released_index.get(each, 0) for each",
+            "            last <= self._released_index.get(each, 0) + 50 for each",
+        ),
+        profile="swarm",
+    ),
+)
+
+RULES = tuple(
+    SimMutant(each.name, "S", 1000, (Patch(f"raft.{each.module}", each.old, each.new),)) for each in RAFT_MUTANTS
+)
+
+PROOF = (
+    _mutant(
+        "operations without an answer are not in the history",
+        "P",
+        200,
+        (
+            "sim.clients",
+            "        if operation is not None:\n",
+            "        if operation is not None and returned != math.inf:\n",
+        ),
+    ),
+    _mutant(
+        "the disk loses nothing in a crash",
+        "P",
+        60,
+        (
+            "sim.disks",
+            "kept = len(under_way) if random is None else below(random, len(under_way) + 1)",
+            "kept = len(under_way)",
+        ),
+        mark="a part of a write was lost in a crash",
+    ),
+    _mutant(
+        "clients use each key once",
+        "P",
+        60,
+        (
+            "sim.objects",
+            "            key = keys[below(random, len(keys))]\n",
+            "            key = f'{keys[below(random, len(keys))][0]}{number}'\n",
+        ),
+        sentinel="a read is served before its index is applied",
+    ),
+    _mutant(
+        "no message comes twice",
+        "P",
+        60,
+        (
+            "sim.network",
+            "            return [(arrival, message), (arrival + number, message)]\n",
+            "            return [(arrival, message)]\n",
+        ),
+        ("sim.network", "old = [line.past[number % len(line.past)]] if line.past else []", "old: list[Any] = []"),
+        sentinel="a forwarded frame that comes twice is proposed twice",
+    ),
+    _mutant(
+        "no node ever dies",
+        "P",
+        60,
+        (
+            "sim.faults",
+            "        if not host.up:\n            return\n        if fault.detail",
+            "        return\n        if fault.detail",
+        ),
+        mark="a node came back and replayed its log",
+    ),
+)
+
+MUTANTS = (*CLASSIC, *REPLICA, *LOG, *RULES)
