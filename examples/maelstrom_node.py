@@ -46,6 +46,8 @@ VALUE_BYTES_MAX = 64 << 10
 BRACKETS_MAX = 100
 #: How often requests are looked through for those that have waited too long, in seconds.
 EXPIRY_INTERVAL = 0.02
+#: How long an end waits for the last answers to be read, in seconds.
+FINISH_TIMEOUT = 1.0
 #: Lines about bad input on standard error; what is over is only counted.
 COMPLAINTS_MAX = 100
 #: How long the log's thread waits at most for a busy event loop to give up the interpreter, in seconds.
@@ -260,8 +262,8 @@ class Node:
         except DistkitError as cause:
             if self._init is not None:
                 self._answer(self._init, error(Code.ABORT, str(cause)))
-            with trio.move_on_after(1, shield=True):
-                await self._output.drain()
+            with trio.move_on_after(FINISH_TIMEOUT):
+                await self._output.wait_written()
             raise
 
     def _reach(self, replica: Replica[Any], hello: Callable[[], Hello]) -> MaelstromNetwork:
@@ -320,24 +322,31 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_args(words)
     if not 0 < arguments.timeout < 3600:
         parser.error("--timeout must be between 0 and 3600 seconds")
+    try:
+        arguments.node = node_options(arguments.election_timeout, arguments.snapshot_entries)
+    except LocalError as cause:
+        parser.error(str(cause))
     return arguments
 
 
 def node_options(election_timeout: float, snapshot_entries: int) -> NodeOptions:
-    """Options of a node; a peer that lags by more than a snapshot fetches that."""
-    heartbeat = election_timeout / 10
-    return NodeOptions(
-        raft=RaftOptions(heartbeat=heartbeat, election_timeout=election_timeout, keep_entries=snapshot_entries),
+    """Options of a node; a peer that lags by more than a snapshot fetches that. LocalError: they make no sense."""
+    options = NodeOptions(
+        raft=RaftOptions(
+            heartbeat=election_timeout / 10, election_timeout=election_timeout, keep_entries=snapshot_entries
+        ),
         replica=ReplicaOptions(snapshot=SnapshotPolicy(entries=snapshot_entries)),
     )
+    options.raft.check()
+    options.replica.check()
+    return options
 
 
 async def serve(arguments: argparse.Namespace) -> None:
     """Standard input and output, until the input ends."""
     stdin, stdout = (trio.lowlevel.FdStream(os.dup(number)) for number in (0, 1))
     async with stdin, stdout:
-        options = node_options(arguments.election_timeout, arguments.snapshot_entries)
-        await Node(arguments.data, options, arguments.timeout, Output(stdout)).run(stdin)
+        await Node(arguments.data, arguments.node, arguments.timeout, Output(stdout)).run(stdin)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -351,7 +360,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         trio.run(serve, arguments)
     except (DistkitError, trio.BrokenResourceError) as cause:
-        print(f"maelstrom_node: {cause or 'nobody reads what this node says'}", file=sys.stderr)
+        print(f"maelstrom_node: {str(cause) or 'nobody reads what this node says'}", file=sys.stderr)
         return 1
     return 0
 

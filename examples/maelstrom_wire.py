@@ -109,6 +109,7 @@ class Output:
         self._lines: list[bytes] = []
         self._waiting = 0  # bytes, those that are being written included
         self._wake = trio.Event()
+        self._written = trio.Event()
 
     def post(self, src: str, dest: str, body: dict[str, Any]) -> bool:
         """Queue a message. False: dropped, because nobody reads."""
@@ -116,6 +117,8 @@ class Output:
         if self._waiting + len(line) > OUTPUT_BYTES_MAX:
             self.dropped += 1
             return False
+        if not self._waiting:
+            self._written = trio.Event()
         self._lines.append(line)
         self._waiting += len(line)
         self._wake.set()
@@ -126,11 +129,14 @@ class Output:
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
-            await self.drain()
+            lines, self._lines = self._lines, []
+            data = b"".join(lines)
+            await self._stream.send_all(data)
+            self._waiting -= len(data)
+            if not self._waiting:
+                self._written.set()
 
-    async def drain(self) -> None:
-        """Write what is queued."""
-        lines, self._lines = self._lines, []
-        data = b"".join(lines)
-        await self._stream.send_all(data)
-        self._waiting -= len(data)
+    async def wait_written(self) -> None:
+        """Wait until `run` has written everything."""
+        if self._waiting:
+            await self._written.wait()

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import trio
 from maelstrom_network import STREAMS_MAX, MaelstromNetwork
+from maelstrom_node import main
 from memory import NAMES, Body, Cluster, run
 
-from distkit.core import IdentityError
+from distkit.core import IdentityError, LocalError
 from distkit.replica import ReplicaOptions, registry
 from distkit.replica.messages import FetchSnapshot
 
@@ -304,6 +305,29 @@ def test_other_members_than_it_was_formed_with_are_refused(tmp_path: Path, names
         assert isinstance(await cluster.ended("n1"), IdentityError)
 
     run(tmp_path, main)
+
+
+def test_a_directory_that_cannot_be_used_is_the_answer_to_init(tmp_path: Path) -> None:
+    (tmp_path / "n1").write_text("this is a file")
+
+    async def main(cluster: Cluster) -> None:
+        cluster.launch("n1")
+        answer = await cluster.init("n1")
+        assert answer["code"] == 14
+        assert "can't be used" in answer["text"]
+        assert isinstance(await cluster.ended("n1"), LocalError)
+
+    run(tmp_path, main)
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--timeout=0"], ["--timeout=nan"], ["--election-timeout=-1"], ["--snapshot-entries=0"], ["--no"]]
+)
+def test_a_wrong_command_line_ends_with_a_usage_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--data=x"] if words else [])
+    assert ended.value.code == 2
+    assert "error: " in capsys.readouterr().err
 
 
 def test_a_wiped_directory_is_refused_by_the_others(tmp_path: Path) -> None:

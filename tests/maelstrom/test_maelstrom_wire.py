@@ -68,7 +68,10 @@ def test_what_is_over_the_bound_is_dropped_and_counted(monkeypatch: pytest.Monke
         posted = [output.post("n1", "c1", {"type": "read_ok", "value": number}) for number in range(5)]
         assert posted == [True, True, False, False, False]
         assert output.dropped == 3
-        await output.drain()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(output.run)
+            await output.wait_written()
+            nursery.cancel_scope.cancel()
         written = [json.loads(line) for line in stream.get_data_nowait().splitlines()]
         assert [message["body"]["value"] for message in written] == [0, 1]
         assert output.post("n1", "c1", {"type": "read_ok", "value": 5})
