@@ -16,6 +16,7 @@ from distkit.paxos.synod.messages import (
     Accepted,
     Decide,
     Decided,
+    LastVote,
     Learn,
     Nack,
     Prepare,
@@ -161,8 +162,10 @@ class Ledger:
             self._one_value(message.ballot, pair)
             require(self._safe(message.ballot, pair), "S6: not shown to be safe:", message)
         elif isinstance(message, Accepted):
+            require(message.ballot in disk.votes, "C1: Accepted before it is durable:", message)
+        elif isinstance(message, LastVote):
             pair = (message.origin, message.value)
-            require(disk.votes.get(message.ballot) == pair, "C1: Accepted before it is durable:", message)
+            require(disk.votes.get(message.ballot) == pair, "C1: LastVote before it is durable:", message)
         elif isinstance(message, Decide):
             self._known(node, message)
         else:

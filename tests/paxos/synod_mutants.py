@@ -275,10 +275,17 @@ MUTANTS = (
     _mutant(
         "06 a vote leaves before it is durable",
         "acceptor",
-        "    s.hold(target, Accepted(",
-        "    s.send(target, Accepted(",
+        "    s.hold(source, Accepted(",
+        "    s.send(source, Accepted(",
         "test_simple_choosing.test_an_acceptor_records_its_intended_response_in_stable_storage_before_sending_it",
         kind="accept",
+    ),
+    _mutant(
+        "06 a learner is told of a vote before it is durable",
+        "acceptor",
+        "        s.hold(source, LastVote(",
+        "        s.send(source, LastVote(",
+        "test_simple_learning.test_an_acceptor_tells_a_learner_of_its_vote_only_once_it_is_durable",
     ),
     _mutant(
         "06 a prepare leaves before its ballot is durable",
@@ -369,6 +376,20 @@ MUTANTS = (
         "test_synod_pitfalls.test_pitfall_08_a_promise_of_an_earlier_ballot_counts_for_nothing",
     ),
     _mutant(
+        "08 a vote at any ballot counts",
+        "learner",
+        "    if s.phase is not Phase.ACCEPTING or message.ballot != s.ballot:",
+        "    if s.phase is not Phase.ACCEPTING:",
+        "test_synod_pitfalls.test_pitfall_08_a_vote_of_an_earlier_ballot_does_not_count_for_this_one",
+    ),
+    _mutant(
+        "08 a vote counts in any phase",
+        "learner",
+        "    if s.phase is not Phase.ACCEPTING or message.ballot != s.ballot:",
+        "    if message.ballot != s.ballot:",
+        "test_synod_pitfalls.test_pitfall_08_a_vote_before_phase_2_counts_for_nothing",
+    ),
+    _mutant(
         "08 a promise counts in any phase",
         "proposer",
         _PROMISE_GUARD,
@@ -425,8 +446,8 @@ MUTANTS = (
     _mutant(
         "09 votes go on deciding",
         "learner",
-        '    if s.chosen is not None:\n        s.count("stale")\n        return\n',
-        "",
+        "    proposer.stop(s)\n",
+        "    s.proposals.clear()\n",
         "test_synod_pitfalls.test_pitfall_09_late_votes_decide_nothing",
     ),
     # -- 13, 18: who counts ---------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from synod_ledger import Broken, Ledger, require
 
 from distkit.core import Configuration, DistkitError, Member, Outcome, Reply, Write
-from distkit.paxos.synod.messages import Accept, Accepted, Decide, Decided, Learn, Nack, Prepare, Promise
+from distkit.paxos.synod.messages import Accept, Accepted, Decide, Decided, LastVote, Learn, Nack, Prepare, Promise
 from distkit.quorum import flexible
 
 ROUNDS_MAX = 1000
@@ -243,8 +243,11 @@ class World:
     def accept(self, ballot: int, value: bytes, origin: int = 0) -> Accept:
         return Accept(self.epoch, incarnation(ballot & 0x7FFFFFFF), ballot, origin or ballot, value)
 
-    def accepted(self, node: int, ballot: int, value: bytes, origin: int = 0) -> Accepted:
-        return Accepted(self.epoch, incarnation(node), ballot, origin or ballot, value)
+    def accepted(self, node: int, ballot: int) -> Accepted:
+        return Accepted(self.epoch, incarnation(node), ballot)
+
+    def last_vote(self, node: int, ballot: int, value: bytes, origin: int = 0) -> LastVote:
+        return LastVote(self.epoch, incarnation(node), ballot, origin or ballot, value)
 
     def nack(self, node: int, ballot: int, promised: int) -> Nack:
         return Nack(self.epoch, incarnation(node), ballot, promised)

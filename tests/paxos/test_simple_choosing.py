@@ -75,7 +75,7 @@ def test_P1_an_acceptor_must_accept_the_first_proposal_that_it_receives(synod):
     for first in (b(1, 2), b(9, 3)):
         lone = Lone(synod)
         (accepted,) = lone.receive(node_of(first), lone.accept(first, b"x"))
-        assert accepted == Accepted(lone.epoch, incarnation(1), first, first, b"x")
+        assert accepted == Accepted(lone.epoch, incarnation(1), first)
 
 
 def test_P1a_an_acceptor_accepts_n_iff_it_has_not_responded_to_a_prepare_greater_than_n(synod):
@@ -118,10 +118,10 @@ def test_a_value_is_chosen_when_a_single_proposal_has_been_accepted_by_a_majorit
     lone.promised_by(2, 3)
     assert lone.sent(Accept, 2)
     ballot = lone.ballot()
-    lone.receive(2, lone.accepted(2, ballot, b"x"))
-    lone.receive(3, lone.accepted(3, ballot + (1 << 31), b"x", origin=ballot))
+    lone.receive(2, lone.accepted(2, ballot))
+    lone.receive(3, lone.last_vote(3, ballot + (1 << 31), b"x", origin=ballot))
     assert lone.machine.chosen is None
-    lone.receive(4, lone.accepted(4, ballot, b"x"))
+    lone.receive(4, lone.accepted(4, ballot))
     assert lone.machine.chosen.value == b"x"
 
 

@@ -5,7 +5,7 @@ from synod_world import Lone, World
 
 from distkit.core import Outcome
 from distkit.paxos.ballot import make_ballot, round_of
-from distkit.paxos.synod.messages import Accept, Accepted, Decide, Decided, Learn, Nack, Prepare, Promise
+from distkit.paxos.synod.messages import Accept, Accepted, Decide, Decided, LastVote, Learn, Nack, Prepare, Promise
 
 
 def b(round_, node):
@@ -33,10 +33,10 @@ def test_a_learner_must_find_out_that_a_proposal_has_been_accepted_by_a_majority
     world.carry(Learn)
     for acceptor in (2, 2, 3, 2):
         assert world.nodes[5].machine.chosen is None
-        for letter in world.letters(Accepted, source=acceptor):
+        for letter in world.letters(LastVote, source=acceptor):
             world.hand(letter)
     assert world.nodes[5].machine.chosen is None
-    world.carry(Accepted, source=1)
+    world.carry(LastVote, source=1)
     assert world.nodes[5].machine.chosen.value == b"x"
 
 
@@ -82,7 +82,7 @@ def test_an_acceptor_tells_a_learner_of_its_vote_only_once_it_is_durable(synod):
     lone.hand((3, 1, lone.learn(3)))
     assert lone.letters() == []
     lone.host.persist()
-    assert [letter.message for letter in lone.letters(Accepted, target=3)] == [lone.accepted(1, b(1, 2), b"x")]
+    assert [letter.message for letter in lone.letters(LastVote, target=3)] == [lone.last_vote(1, b(1, 2), b"x")]
 
 
 def test_failure_of_an_acceptor_could_make_it_impossible_to_know_whether_a_majority_had_accepted(synod):
@@ -243,7 +243,7 @@ def test_only_those_that_have_not_answered_are_asked_again(synod, phase):
     lone.promised_by(2)
     if phase == "accept":
         lone.promised_by(3)
-        lone.receive(4, lone.accepted(4, lone.ballot(), b"x"))
+        lone.receive(4, lone.accepted(4, lone.ballot()))
     lone.sent()
     lone.wait(1)
     kind, missing = (Prepare, [3, 4, 5]) if phase == "prepare" else (Accept, [2, 3, 5])

@@ -20,6 +20,7 @@ from distkit.paxos.synod.messages import (
     Decide,
     Decided,
     Formed,
+    LastVote,
     Learn,
     Nack,
     Prepare,
@@ -191,9 +192,14 @@ ABSURD = [
     ("promise with a vote of nobody's", 2, lambda w: w.promise(2, w.ballot(), b(3, 4), b(3, 2), b"y"), "nonsense"),
     ("promise that contradicts our vote", 2, lambda w: w.promise(2, w.ballot(), b(5, 3), 0, b"y"), "conflict"),
     ("promise never asked for", 2, lambda w: w.promise(2, b(90, 1)), "stale"),
-    ("vote of no acceptor", 4, lambda w: w.accepted(4, b(5, 3), b"old"), "nonsense"),
-    ("vote for no ballot", 2, lambda w: Accepted(w.epoch, incarnation(2), 0, 0, b""), "nonsense"),
-    ("vote at 2^64 - 1", 2, lambda w: w.accepted(2, HUGE, b"y"), "nonsense"),
+    ("vote of no acceptor", 4, lambda w: w.accepted(4, w.ballot()), "nonsense"),
+    ("vote never asked for", 2, lambda w: w.accepted(2, b(5, 1)), "stale"),
+    ("vote before it is asked for", 2, lambda w: w.accepted(2, w.ballot()), "stale"),
+    ("vote at 2^64 - 1", 2, lambda w: w.accepted(2, HUGE), "stale"),
+    ("last vote of no acceptor", 4, lambda w: w.last_vote(4, b(5, 3), b"old"), "nonsense"),
+    ("last vote at no ballot", 2, lambda w: LastVote(w.epoch, incarnation(2), 0, 0, b""), "nonsense"),
+    ("last vote at 2^64 - 1", 2, lambda w: w.last_vote(2, HUGE, b"y"), "nonsense"),
+    ("last vote too large", 2, lambda w: w.last_vote(2, b(9, 2), bytes(w.synod.VALUE_BYTES_MAX + 1)), "nonsense"),
     ("refusal of no acceptor", 4, lambda w: w.nack(4, w.ballot(), b(9, 3)), "nonsense"),
     ("refusal below the ballot", 2, lambda w: w.nack(2, w.ballot(), b(2, 3)), "nonsense"),
     ("refusal that jumps", 2, lambda w: w.nack(2, w.ballot(), HUGE), "nonsense"),
@@ -231,9 +237,9 @@ def test_a_second_proposal_at_one_ballot_is_not_voted_for(synod, value, origin):
 
 def test_votes_for_two_values_at_one_ballot_are_no_quorum(synod):
     lone = Lone(synod, 5)
-    lone.receive(2, lone.accepted(2, b(1, 5), b"x"))
-    lone.receive(3, lone.accepted(3, b(1, 5), b"y"))
-    lone.receive(4, lone.accepted(4, b(1, 5), b"x"))
+    lone.receive(2, lone.last_vote(2, b(1, 5), b"x"))
+    lone.receive(3, lone.last_vote(3, b(1, 5), b"y"))
+    lone.receive(4, lone.last_vote(4, b(1, 5), b"x"))
     assert lone.machine.chosen is None
     assert lone.counted("conflict") == 1
 
@@ -245,7 +251,8 @@ ANY = st.one_of(
     st.builds(Prepare, st.just(0), st.just(0), NUMBERS),
     st.builds(Promise, st.just(0), st.just(0), NUMBERS, NUMBERS, NUMBERS, st.binary(max_size=2)),
     st.builds(Accept, st.just(0), st.just(0), NUMBERS, NUMBERS, st.binary(max_size=2)),
-    st.builds(Accepted, st.just(0), st.just(0), NUMBERS, NUMBERS, st.binary(max_size=2)),
+    st.builds(Accepted, st.just(0), st.just(0), NUMBERS),
+    st.builds(LastVote, st.just(0), st.just(0), NUMBERS, NUMBERS, st.binary(max_size=2)),
     st.builds(Nack, st.just(0), st.just(0), NUMBERS, NUMBERS),
     st.builds(Learn, st.just(0), st.just(0)),
     st.builds(Decide, st.just(0), st.just(0), NUMBERS, NUMBERS, st.binary(max_size=2)),

@@ -57,9 +57,9 @@ def test_pitfall_03_a_promise_that_comes_twice_counts_once(synod):
 def test_pitfall_03_a_vote_that_comes_twice_counts_once(synod):
     lone = accepting(synod, 5)
     for _ in range(4):
-        lone.receive(2, lone.accepted(2, lone.ballot(), b"x"))
+        lone.receive(2, lone.accepted(2, lone.ballot()))
     assert lone.machine.chosen is None
-    lone.receive(5, lone.accepted(5, lone.ballot(), b"x"))
+    lone.receive(5, lone.accepted(5, lone.ballot()))
     assert lone.machine.chosen.value == b"x"
 
 
@@ -69,7 +69,7 @@ def test_pitfall_03_every_subset_of_votes_decides_exactly_if_it_is_a_quorum(syno
         lone = Lone(synod, size, learners=(1,), proposers=tuple(range(1, size + 1)))
         for node, votes in enumerate(voters, 2):
             if votes:
-                lone.receive(node, lone.accepted(node, b(1, size), b"x"))
+                lone.receive(node, lone.last_vote(node, b(1, size), b"x"))
         assert (lone.machine.chosen is not None) == (2 * sum(voters) > size), voters
 
 
@@ -90,7 +90,7 @@ def test_pitfall_03_each_phase_counts_by_its_own_quorums(synod, quorums, phase1,
     assert lone.machine.status().phase is (synod.Phase.ACCEPTING if phase2 else synod.Phase.IDLE)
     for peer in phase2:
         assert lone.machine.chosen is None
-        lone.receive(peer, lone.accepted(peer, b(1, 1), b"x"))
+        lone.receive(peer, lone.accepted(peer, b(1, 1)))
     assert lone.machine.chosen is not None
 
 
@@ -159,7 +159,7 @@ def test_pitfall_06_the_own_vote_counts_only_once_it_is_durable(synod):
     lone = preparing(synod)
     lone.hand((2, 1, lone.promise(2, lone.ballot())))
     assert len(lone.letters(Accept)) == 2  # at once: its ballot is durable
-    lone.hand((2, 1, lone.accepted(2, lone.ballot(), b"x")))
+    lone.hand((2, 1, lone.accepted(2, lone.ballot())))
     lone.host.call("persisted", 1)  # an earlier write, reported again
     lone.host.flush()
     assert lone.machine.chosen is None
@@ -181,7 +181,7 @@ def test_pitfall_06_others_may_choose_before_the_own_disk_is_done(synod):
     lone = preparing(synod)
     lone.hand((2, 1, lone.promise(2, lone.ballot())))
     for peer in (2, 3):
-        lone.hand((peer, 1, lone.accepted(peer, lone.ballot(), b"x")))
+        lone.hand((peer, 1, lone.accepted(peer, lone.ballot())))
     assert lone.machine.chosen.value == b"x"
     assert len(lone.host.writes) > 0
 
@@ -301,11 +301,20 @@ def test_pitfall_08_a_promise_of_an_earlier_ballot_counts_for_nothing(synod):
 
 def test_pitfall_08_a_vote_of_an_earlier_ballot_does_not_count_for_this_one(synod):
     lone, first = refused_once(synod, "accepting", 5)
-    lone.receive(3, lone.accepted(3, first, b"x"))
-    lone.receive(4, lone.accepted(4, lone.ballot(), b"x", origin=first))
+    lone.receive(3, lone.accepted(3, first))
+    lone.receive(4, lone.accepted(4, lone.ballot()))
     assert lone.machine.chosen is None
-    lone.receive(5, lone.accepted(5, lone.ballot(), b"x", origin=first))
+    assert lone.counted("stale") == 1
+    lone.receive(5, lone.accepted(5, lone.ballot()))
     assert lone.machine.chosen is not None
+
+
+def test_pitfall_08_a_vote_before_phase_2_counts_for_nothing(synod):
+    lone = preparing(synod)
+    for peer in (2, 3):
+        lone.receive(peer, lone.accepted(peer, lone.ballot()))
+    assert lone.machine.chosen is None
+    assert lone.counted("stale") == 2
 
 
 def test_pitfall_08_a_refusal_of_an_earlier_ballot_changes_nothing(synod):
@@ -329,7 +338,7 @@ def test_pitfall_08_a_promise_in_phase_2_counts_for_nothing(synod):
 def test_pitfall_08_replies_of_another_configuration_or_incarnation_count_for_nothing(synod, field, phase):
     lone = preparing(synod) if phase == "preparing" else accepting(synod)
     ballot = lone.ballot()
-    reply = lone.promise(2, ballot) if phase == "preparing" else lone.accepted(2, ballot, b"x")
+    reply = lone.promise(2, ballot) if phase == "preparing" else lone.accepted(2, ballot)
     wrong = replace(reply, **{field: getattr(reply, field) + 1})
     before = lone.machine.digest()
     assert lone.receive(2, wrong) == []
@@ -373,7 +382,7 @@ def test_pitfall_09_a_second_decision_does_not_replace_the_first(synod):
 def test_pitfall_09_late_votes_decide_nothing(synod):
     lone = accepting(synod)
     for peer in (2, 3, 2):
-        lone.receive(peer, lone.accepted(peer, lone.ballot(), b"x"))  # the ledger refuses a second delivery
+        lone.receive(peer, lone.accepted(peer, lone.ballot()))  # the ledger refuses a second delivery
     assert lone.counted("stale") == 2
 
 
@@ -543,18 +552,18 @@ def test_pitfall_22_votes_count_in_any_order(synod):
     for order in permutations(votes):
         lone = Lone(synod, 5)
         for node, round_ in order:
-            lone.receive(node, lone.accepted(node, b(round_, 5), b"x", origin=b(1, 5)))
-        lone.receive(5, lone.accepted(5, b(2, 5), b"x", origin=b(1, 5)))
+            lone.receive(node, lone.last_vote(node, b(round_, 5), b"x", origin=b(1, 5)))
+        lone.receive(5, lone.last_vote(5, b(2, 5), b"x", origin=b(1, 5)))
         assert lone.machine.chosen == Decided(b(2, 5), b(1, 5), b"x")
 
 
 def test_pitfall_22_an_older_vote_does_not_replace_a_newer_one(synod):
     lone = Lone(synod, 5)
-    lone.receive(2, lone.accepted(2, b(2, 5), b"x"))
-    lone.receive(2, lone.accepted(2, b(1, 5), b"y"))
+    lone.receive(2, lone.last_vote(2, b(2, 5), b"x"))
+    lone.receive(2, lone.last_vote(2, b(1, 5), b"y"))
     assert lone.counted("stale") == 1
     for node in (3, 4):
-        lone.receive(node, lone.accepted(node, b(2, 5), b"x"))
+        lone.receive(node, lone.last_vote(node, b(2, 5), b"x"))
     assert lone.machine.chosen.value == b"x"
 
 
@@ -635,7 +644,7 @@ def test_an_acceptor_without_disk_space_takes_no_new_vote_but_repeats_its_old_on
     assert lone.receive(3, lone.prepare(b(2, 3))) == [lone.promise(1, b(2, 3), b(1, 2), b(1, 2), b"x")]
     assert lone.receive(3, lone.accept(b(2, 3), b"y")) == []
     assert lone.counted("full") == 1
-    assert lone.receive(3, lone.learn(3)) == [lone.accepted(1, b(1, 2), b"x")]
+    assert lone.receive(3, lone.learn(3)) == [lone.last_vote(1, b(1, 2), b"x")]
 
 
 def test_formed_is_the_first_record(synod):

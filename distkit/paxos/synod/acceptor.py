@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from distkit.core import Space
 from distkit.paxos.ballot import node_of
-from distkit.paxos.synod.messages import Accept, Accepted, Decide, Learn, Nack, Prepare, Promise, Voted
+from distkit.paxos.synod.messages import Accept, Accepted, Decide, LastVote, Learn, Nack, Prepare, Promise, Voted
 from distkit.paxos.synod.state import State
 
 
@@ -63,7 +63,7 @@ def on_accept(s: State, now: float, source: int, message: Accept) -> None:
         s.promised = ballot
         s.vote = vote
         s.note("Vote", ballot)
-    tell_vote(s, source)
+    s.hold(source, Accepted(s.epoch, s.incarnation, ballot))
 
 
 def on_learn(s: State, now: float, source: int, message: Learn) -> None:
@@ -71,20 +71,17 @@ def on_learn(s: State, now: float, source: int, message: Learn) -> None:
     if s.chosen is not None:
         tell_decision(s, source)
     elif s.vote.ballot:
-        tell_vote(s, source)
+        vote = s.vote
+        s.hold(source, LastVote(s.epoch, s.incarnation, vote.ballot, vote.origin, vote.value))
 
 
-def tell_vote(s: State, target: int) -> None:
-    """Once it is durable."""
-    vote = s.vote
-    s.hold(target, Accepted(s.epoch, s.incarnation, vote.ballot, vote.origin, vote.value))
-
-
-def tell_decision(s: State, target: int) -> None:
+def tell_decision(s: State, *targets: int) -> None:
     """At once: a quorum's disks hold it."""
     chosen = s.chosen
     if chosen is not None:
-        s.send(target, Decide(s.epoch, s.incarnation, chosen.ballot, chosen.origin, chosen.value))
+        message = Decide(s.epoch, s.incarnation, chosen.ballot, chosen.origin, chosen.value)
+        for target in targets:
+            s.send(target, message)
 
 
 def refuse(s: State, target: int, ballot: int) -> None:

@@ -12,12 +12,17 @@ from distkit.core import Outcome
 from distkit.paxos.ballot import node_of
 from distkit.paxos.synod import proposer
 from distkit.paxos.synod.acceptor import tell_decision
-from distkit.paxos.synod.messages import Accepted, Decide, Decided, Learn, Voted
-from distkit.paxos.synod.state import NO_VOTE, State
+from distkit.paxos.synod.messages import Accepted, Decide, Decided, LastVote, Learn, Voted
+from distkit.paxos.synod.state import NO_VOTE, Phase, State
 
 
 def sensible_accepted(s: State, source: int, message: Accepted) -> bool:
-    """Acceptors vote for possible proposals."""
+    """Acceptors vote."""
+    return source in s.bits
+
+
+def sensible_last_vote(s: State, source: int, message: LastVote) -> bool:
+    """Acceptors vote, for possible proposals."""
     return source in s.bits and s.sensible_proposal(message.ballot, message.origin, message.value)
 
 
@@ -32,11 +37,23 @@ def sensible_learn(s: State, source: int, message: Learn) -> bool:
 
 
 def on_accepted(s: State, now: float, source: int, message: Accepted) -> None:
-    """Count the votes at exactly this ballot: a phase-2 quorum of them has chosen."""
+    """A vote for what this node proposes at just this ballot."""
+    if s.phase is not Phase.ACCEPTING or message.ballot != s.ballot:
+        s.count("stale")
+    else:
+        _count(s, source, s.proposed)
+
+
+def on_last_vote(s: State, now: float, source: int, message: LastVote) -> None:
+    """A vote at any ballot."""
     if s.chosen is not None:
         s.count("stale")
-        return
-    vote = Voted(message.ballot, message.origin, message.value)
+    else:
+        _count(s, source, Voted(message.ballot, message.origin, message.value))
+
+
+def _count(s: State, source: int, vote: Voted) -> None:
+    """Count the votes at exactly this ballot: a phase-2 quorum of them has chosen."""
     if vote.ballot < s.votes.get(source, NO_VOTE).ballot:
         s.count("stale")
         return
@@ -51,9 +68,7 @@ def on_accepted(s: State, now: float, source: int, message: Accepted) -> None:
     if s.quorums.phase2(voters):
         decide(s, Decided(vote.ballot, vote.origin, vote.value))
         if node_of(vote.ballot) == s.node:
-            for learner in s.learners:
-                if learner != s.node:
-                    tell_decision(s, learner)
+            tell_decision(s, *[learner for learner in s.learners if learner != s.node])
 
 
 def on_decide(s: State, now: float, source: int, message: Decide) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from distkit.core import LocalError, Output, Space
 from distkit.paxos.synod import acceptor, durable, learner, proposer
 from distkit.paxos.synod.configuration import SynodConfiguration
-from distkit.paxos.synod.messages import Accept, Accepted, Decide, Decided, Learn, Nack, Prepare, Promise
+from distkit.paxos.synod.messages import Accept, Accepted, Decide, Decided, LastVote, Learn, Nack, Prepare, Promise
 from distkit.paxos.synod.options import SynodOptions
 from distkit.paxos.synod.state import State, Trace
 from distkit.paxos.synod.status import SynodStatus
@@ -34,6 +34,7 @@ HANDLERS: dict[type, tuple[Callable[[State, int, Any], bool], Handler]] = {
     Accepted: (learner.sensible_accepted, learner.on_accepted),
     Nack: (proposer.sensible_nack, proposer.on_nack),
     Learn: (learner.sensible_learn, acceptor.on_learn),
+    LastVote: (learner.sensible_last_vote, learner.on_last_vote),
     Decide: (learner.sensible_decide, learner.on_decide),
 }
 

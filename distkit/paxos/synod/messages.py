@@ -48,13 +48,11 @@ class Accept:
 
 @record
 class Accepted:
-    """Phase 2b: the acceptor's vote. It names the value, so that any learner can count votes by itself."""
+    """Phase 2b: the acceptor has voted at `ballot`. It goes to the proposer, which knows for what."""
 
     epoch: int
     incarnation: int
     ballot: int
-    origin: int
-    value: bytes
 
 
 @record
@@ -73,6 +71,17 @@ class Learn:
 
     epoch: int
     incarnation: int
+
+
+@record
+class LastVote:
+    """The answer of an acceptor to Learn: its vote of the highest ballot. Learners count these by themselves."""
+
+    epoch: int
+    incarnation: int
+    ballot: int
+    origin: int
+    value: bytes
 
 
 @record
@@ -128,10 +137,11 @@ MESSAGES = (
     (48, Prepare, f"{_HEADER} ballot:u64"),
     (49, Promise, f"{_HEADER} ballot:u64 voted:u64 origin:u64 value:bytes"),
     (50, Accept, f"{_HEADER} {_PROPOSAL}"),
-    (51, Accepted, f"{_HEADER} {_PROPOSAL}"),
+    (51, Accepted, f"{_HEADER} ballot:u64"),
     (52, Nack, f"{_HEADER} ballot:u64 promised:u64"),
     (53, Learn, _HEADER),
-    (54, Decide, f"{_HEADER} {_PROPOSAL}"),
+    (54, LastVote, f"{_HEADER} {_PROPOSAL}"),
+    (55, Decide, f"{_HEADER} {_PROPOSAL}"),
 )
 
 RECORDS = (
