@@ -10,6 +10,7 @@ from itertools import zip_longest
 from typing import Final
 
 from distkit.core import LocalError
+from distkit.sim.simulation import drawn
 
 _SECONDS_MAX: Final = 600
 
@@ -19,9 +20,12 @@ def difference(seeds: range, profile: str, machine: str) -> str:
 
     In one of them messages are looked at before and after each `receive`. What ends a run there is told, too.
     """
+    drawn(seeds[0], profile, machine)  # a machine that can't run says so here, once
     arguments = ["sim", "--lines", "--seeds", f"{seeds.start}:{seeds.stop}", "--profile", profile, "--machine", machine]
-    pair = zip(_lines("1", *arguments), _lines("2", *arguments, "--strict"), strict=False)
-    for line, other in pair:
+    pair = _lines("1", *arguments, statuses=(0,)), _lines("2", *arguments, "--strict", statuses=(0,))
+    if {*map(len, pair)} != {len(seeds)}:
+        raise LocalError("a process that runs seeds did not run all of them")
+    for line, other in zip(*pair, strict=True):
         one, two = json.loads(line), json.loads(other)
         if two["rule"] == "mutation":
             return f"seed {two['seed']}: {two['text']}"
@@ -41,17 +45,20 @@ def _first_step(seed: int, profile: str, machine: str) -> str:
     return f"seed {seed} is not deterministic: its digests differ, though all steps that the trace shows are the same"
 
 
-def _lines(hash_seed: str, *arguments: str) -> list[str]:
+def _lines(hash_seed: str, *arguments: str, statuses: tuple[int, ...] = (0, 1, 2)) -> list[str]:
     """What `python -m distkit` prints."""
-    process = subprocess.run(  # noqa: S603 - ours
-        [sys.executable, "-m", "distkit", *arguments],
-        env=os.environ | {"PYTHONHASHSEED": hash_seed},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=_SECONDS_MAX,
-        check=False,
-    )
-    if process.returncode not in (0, 1, 2):
+    try:
+        process = subprocess.run(  # noqa: S603 - ours
+            [sys.executable, "-m", "distkit", *arguments],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=_SECONDS_MAX,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise LocalError(f"a process ran seeds for more than {_SECONDS_MAX} s: give fewer of them") from None
+    if process.returncode not in statuses:
         raise LocalError(f"a process that runs seeds failed with exit status {process.returncode}")
     return process.stdout.splitlines()

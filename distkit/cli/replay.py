@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from distkit.cli.seeds import is_seed
 from distkit.cli.sim import MACHINE_HELP
 from distkit.core import LocalError
 from distkit.sim.draw import PROFILES
@@ -16,20 +17,21 @@ from distkit.sim.scenario import Scenario, from_json
 from distkit.sim.simulation import Outcome, drawn, run, watcher
 
 #: A scenario file is read up to this size.
-_FILE_BYTES_MAX = 64 << 20
+_FILE_CHARS_MAX = 64 << 20
 
 
 def scenario_of(what: str, profile: str, machine: str) -> Scenario:
     """The scenario of a seed, or of a file. LocalError: it is neither."""
-    if what.isdigit():
+    if is_seed(what):
         return drawn(int(what), profile, machine)
-    path = Path(what)
     try:
-        if path.stat().st_size > _FILE_BYTES_MAX:
-            raise LocalError(f"{what} is larger than any scenario file")
-        return from_json(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
+        with Path(what).open(encoding="utf-8") as file:
+            text = file.read(_FILE_CHARS_MAX + 1)
+    except (OSError, ValueError) as error:
         raise LocalError(f"{what!r} is neither a seed (a number) nor a scenario file: {error}") from error
+    if len(text) > _FILE_CHARS_MAX:
+        raise LocalError(f"{what} is larger than any scenario file")
+    return from_json(text)
 
 
 def report(outcome: Outcome) -> None:
@@ -49,7 +51,7 @@ def report(outcome: Outcome) -> None:
 @click.option("--profile", type=click.Choice(PROFILES), default="lite", help="Of the seed.")
 @click.option("--machine", default="raft", metavar="M", help=MACHINE_HELP)
 @click.option("--trace", is_flag=True, help="Print every event, one JSON line each.")
-@click.option("--picture", type=click.File("w", lazy=True), metavar="FILE", help="Draw a space-time diagram (HTML).")
+@click.option("--picture", type=click.File("w", lazy=False), metavar="FILE", help="Draw a space-time diagram (HTML).")
 @click.pass_context
 def command(context: click.Context, what: str, profile: str, machine: str, trace: bool, picture: Any) -> None:
     """Run a seed, or a scenario file, again: the same run, event by event.
@@ -67,7 +69,7 @@ def command(context: click.Context, what: str, profile: str, machine: str, trace
             click.echo(json.dumps(event))
     report(outcome)
     if picture is not None:
-        title = f"{scenario.machine}, {'seed ' + what if what.isdigit() else Path(what).name}"
+        title = f"{scenario.machine}, {'seed ' + what if is_seed(what) else Path(what).name}"
         picture.write(draw_picture(events, title=title))
     if outcome.failed:
         context.exit(1)

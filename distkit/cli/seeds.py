@@ -21,10 +21,15 @@ SILENCE_MAX: Final = 120.0
 _SEEDS_MAX: Final = 100_000_000
 
 
+def is_seed(text: str) -> bool:
+    """Whether this is the number of a run."""
+    return text.isascii() and text.isdecimal() and len(text) < 19
+
+
 def seeds_of(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
     """A:B, the seeds from A up to B, without B; the callback of an option."""
     first, _, end = value.partition(":")
-    if not (first.isdigit() and end.isdigit() and int(first) < int(end) <= _SEEDS_MAX):
+    if not (is_seed(first) and is_seed(end) and int(first) < int(end) <= _SEEDS_MAX):
         raise click.BadParameter(f"{value!r} is not a range of seeds: give A:B with A below B, such as 0:100", context)
     return int(first), int(end)
 
@@ -56,28 +61,29 @@ def run_here(seeds: range, profile: str, machine: str, *, strict: bool = False) 
 def run_in_children(seeds: range, profile: str, machine: str, jobs: int) -> Generator[dict[str, Any]]:
     """Run seeds in `jobs` processes, each every `jobs`th of them; results come as they are ready.
 
-    LocalError: a child died or hangs, with the seeds that it had.
+    LocalError: a child died or hangs, with the seed that it was at.
     """
+    drawn(seeds[0], profile, machine)  # a machine that can't run says so here, once
     lines: queue.SimpleQueue[tuple[int, str | None]] = queue.SimpleQueue()
     children = [_child(seeds[number::jobs], profile, machine) for number in range(min(jobs, len(seeds)))]
     try:
         for number, child in enumerate(children):
             threading.Thread(target=_read, args=(number, child, lines), daemon=True).start()
-        open_ = len(children)
+        open_, done = len(children), [0] * len(children)
         while open_:
             try:
                 number, line = lines.get(timeout=SILENCE_MAX)
             except queue.Empty:
                 raise LocalError(f"no seed was finished for {SILENCE_MAX:.0f} s: a run hangs") from None
             if line is not None:
+                done[number] += 1
                 yield json.loads(line)
                 continue
             open_ -= 1
-            if children[number].wait() != 0:
-                share = seeds[number::jobs]
-                raise LocalError(
-                    f"the process for seeds {share[0]}, {share[0] + jobs} ... {share[-1]} failed: see above"
-                )
+            status, share = children[number].wait(), seeds[number::jobs]
+            if status != 0 or done[number] < len(share):
+                seed = share[min(done[number], len(share) - 1)]
+                raise LocalError(f"the process that ran seed {seed} failed with exit status {status}")
     finally:
         for child in children:
             child.kill()

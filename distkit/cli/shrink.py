@@ -28,15 +28,17 @@ def command(context: click.Context, what: str, profile: str, machine: str, outpu
     Exit status: 0 a smaller scenario was written, 2 the run does not fail.
     """
     console = Console(stderr=True)
+    output = output or Path(f"scenario-{Path(what).stem}.json")
+    if not output.parent.is_dir():
+        raise click.BadParameter(f"there is no directory {str(output.parent)!r}", context, param_hint="--output")
     try:
         scenario = scenario_of(what, profile, machine)
         with console.status("running ...") as status:
             shrinker = Shrinker(run, lambda text: status.update(f"{text}, {shrinker.runs} runs"), runs_max)
             small = shrinker.shrink(scenario)
-    except LocalError as error:
+        output.write_text(small.to_json() + "\n")
+    except (LocalError, OSError) as error:
         raise click.UsageError(str(error), context) from error
-    output = output or Path(f"scenario-{Path(what).stem}.json")
-    output.write_text(small.to_json() + "\n")
     report(shrinker.best)
     click.echo(
         f"{small.nodes} nodes, {len(small.faults)} faults, {len(small.script or ())} on messages, "

@@ -28,7 +28,9 @@ MACHINE_HELP = "What runs: raft, or FILE.py:NAME or MODULE:NAME of a Workload or
 @click.option("--profile", "named", type=click.Choice(PROFILES), help="One of these by name.")
 @click.option("--machine", default="raft", metavar="M", help=MACHINE_HELP)
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, metavar="N", help="Processes that share the seeds.")
-@click.option("--json", "json_file", type=click.File("w"), metavar="FILE", help="Write one JSON line a seed.")
+@click.option(
+    "--json", "json_file", type=click.File("w", lazy=False), metavar="FILE", help="Write one JSON line a seed."
+)
 @click.option("--check", is_flag=True, help="Look for what is not deterministic: run each seed twice, apart.")
 @click.option("--marks", "wanted", is_flag=True, help="Fail if a rare thing that must happen in many runs never did.")
 @click.option("--lines", is_flag=True, hidden=True, help="Only JSON lines, on standard output: for the parent process.")
@@ -55,18 +57,18 @@ def command(
     """
     profile = named or profile
     share = range(seeds[0], seeds[1], step)
-    if lines:
-        for line in run_here(share, profile, machine, strict=strict):
-            click.echo(json.dumps(line))
-        return
     try:
+        if lines:
+            for line in run_here(share, profile, machine, strict=strict):
+                click.echo(json.dumps(line))
+            return
         if check:
             text = difference(share, profile, machine)
             click.echo(text or f"{len(share)} {profile} seeds: the same runs in two processes")
             context.exit(1 if text else 0)
         failures, undecided, marks = _run(share, profile, machine, jobs, json_file)
     except LocalError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.UsageError(str(error), context) from error
     absent = missing(marks, profile) if wanted else []
     for mark in absent:
         click.echo(f"never happened: {mark}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, fields, replace
+from math import isfinite
 from typing import Any, Final
 
 from distkit.core import LocalError, record
@@ -15,6 +16,25 @@ from distkit.sim.network import NetworkOptions
 
 #: Of the file. Older ones can't be run, because the machines drew other numbers then.
 VERSION: Final = 1
+#: What a fault may be, see `distkit.sim.faults`; and what may strike a message, see `distkit.sim.network`.
+FAULTS: Final = (
+    *("crash", "pause", "isolate", "cut", "clog", "reset", "jump", "slow", "stall", "full", "error", "badsync"),
+    *("rot", "misplace", "misdirect", "wipe"),
+)
+FATES: Final = ("drop", "copy", "late", "old", "flip")
+_DAY: Final = 86_400
+_DAY_NS: Final = _DAY * 1_000_000_000
+#: The largest value of each number; others are below 2**63.
+_LARGEST: Final = {
+    "nodes": 9,
+    "seconds": _DAY,
+    "wall": _DAY,
+    "drift": 0.5,
+    "segment_bytes": 1 << 24,
+    **dict.fromkeys(("delay_min", "delay_mean", "late_mean"), _DAY_NS),
+    **dict.fromkeys(("eager", "loss", "copy", "old", "flip"), 1),
+}
+_TYPES: Final = {"bool": bool, "int": int, "float": int | float, "str": str}
 
 
 @record
@@ -108,7 +128,7 @@ def from_json(text: str) -> Scenario:
             data[name] = part(**data[name])
         data["faults"] = tuple(Fault(**each) for each in data["faults"])
         data["calls"] = tuple(Call(**each) for each in data["calls"])
-        data["machine_options"] = tuple((str(name), value) for name, value in data["machine_options"])
+        data["machine_options"] = tuple((name, value) for name, value in data["machine_options"])
         if data["script"] is not None:
             data["script"] = tuple(tuple(each) for each in data["script"])
         scenario = Scenario(**data)
@@ -120,16 +140,70 @@ def from_json(text: str) -> Scenario:
 
 def check(scenario: Scenario) -> None:
     """Raise LocalError unless it can be run."""
-    for each in fields(Scenario):
-        value, default = getattr(scenario, each.name), each.default
-        if isinstance(default, bool | float | str | int) and not isinstance(value, type(default) | int):
-            raise LocalError(f"{each.name} of a scenario must be {type(default).__name__}, not {value!r}")
-    if not 1 <= scenario.nodes <= 9 or not 0 < scenario.seconds <= 86_400:
+    for part in (scenario, scenario.network, scenario.disk, scenario.clock, *scenario.faults, *scenario.calls):
+        if not isinstance(part, Scenario | NetworkOptions | DiskOptions | ClockOptions | Fault | Call):
+            raise LocalError(f"{part!r} is no part of a scenario")
+        _check_fields(part)
+    if not scenario.nodes or not scenario.seconds:
         raise LocalError("a scenario has 1 to 9 nodes and lasts up to a day")
+    if scenario.disk.segment_bytes < 1 << 12:
+        raise LocalError("segment_bytes of a scenario must be 4096 or more")
     timed: tuple[Fault | Call, ...] = (*scenario.faults, *scenario.calls)
     for what in timed:
-        if not isinstance(what.time, int) or what.time < 0 or not 0 <= what.node <= scenario.nodes:
+        if what.node > scenario.nodes:
             raise LocalError(f"{what} does not fit a scenario of {scenario.nodes} nodes")
+    for fault in scenario.faults:
+        _check_fault(fault)
+    for option in scenario.machine_options:
+        if not isinstance(option[0], str) or not _is_number(option[1]):
+            raise LocalError(f"{option!r} is no option of a machine: a name and a number")
+    for strike in scenario.script or ():
+        _check_strike(strike)
+
+
+def _check_fields(part: Any) -> None:
+    """Each field has its type, and each number is one that can happen. Only a value of a call may be negative."""
+    for each in fields(part):
+        value, wanted = getattr(part, each.name), str(each.type)
+        what = f"{each.name} of {type(part).__name__} in a scenario must be"
+        if wanted in _TYPES and not _has_type(value, wanted):
+            raise LocalError(f"{what} {wanted}, not {value!r:.100}")
+        if wanted not in ("int", "float") or each.name == "value":
+            continue
+        # The same name is a rate of the network and a time of the clock.
+        share = each.name == "late" and isinstance(part, NetworkOptions)
+        largest = 1 if share else _LARGEST.get(each.name, 1 << 63)
+        if not 0 <= value <= largest:
+            raise LocalError(f"{what} between 0 and {largest}, not {value!r:.100}")
+
+
+def _has_type(value: Any, wanted: str) -> bool:
+    return isinstance(value, _TYPES[wanted]) and isinstance(value, bool) == (wanted == "bool")
+
+
+def _check_fault(fault: Fault) -> None:
+    if fault.kind not in FAULTS:
+        raise LocalError(f"there is no fault {fault.kind!r}; there are {', '.join(FAULTS)}")
+    if fault.kind == "cut":
+        for link in fault.detail.split():
+            source, arrow, target = link.partition(">")
+            if not (arrow and source.isdecimal() and target.isdecimal()):
+                raise LocalError(f"{link!r} of a cut is no link: give those that are cut as in '1>2 2>1'")
+
+
+def _check_strike(strike: tuple[Any, ...]) -> None:
+    """What strikes a message: (source, target, number of the message, kind, nanoseconds or which)."""
+    numbers = (*strike[:3], *strike[4:])
+    if (
+        len(strike) != 5
+        or any(type(number) is not int or not 0 <= number <= _DAY_NS for number in numbers)
+        or strike[3] not in FATES
+    ):
+        raise LocalError(f"{strike!r:.100} strikes no message: source, target, number, one of {', '.join(FATES)}, time")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and isfinite(value)
 
 
 def without_chance(scenario: Scenario, fates: dict[tuple[int, int, int], tuple[str, int]]) -> Scenario:

@@ -19,6 +19,7 @@ from distkit.sim.linear import Operation, Result, check
 from distkit.sim.objects import MODELS, ObjectsWorkload
 from distkit.sim.replicas import ReplicaSystem
 from distkit.sim.scenario import Scenario
+from distkit.sim.scenario import check as check_scenario
 from distkit.sim.systems import System
 from distkit.sim.workload import Workload
 from distkit.sim.world import Trace, World
@@ -90,11 +91,13 @@ def system_of(machine: str) -> System:
         raise LocalError(f"there is no machine {machine!r} to simulate: give raft, FILE.py:NAME or MODULE:NAME")
     try:
         found = getattr(_module(place), name)
-    except (ImportError, AttributeError, OSError) as error:
-        raise LocalError(f"{machine!r} can't be loaded: {error}") from error
-    if isinstance(found, type) and issubclass(found, Workload):
-        return ReplicaSystem(found)
-    system: System = found() if isinstance(found, type) else found
+        if isinstance(found, type) and issubclass(found, Workload):
+            return ReplicaSystem(found)
+        system: System = found() if isinstance(found, type) else found
+    except Exception as error:  # anything: it may come out of the module
+        raise LocalError(f"{machine!r} can't be loaded: {type(error).__name__}: {error}") from error
+    if not callable(getattr(system, "workload", None)):
+        raise LocalError(f"{machine!r} is neither a Workload nor a System of distkit.sim")
     return system
 
 
@@ -102,18 +105,27 @@ def _module(place: str) -> Any:
     if not place.endswith(".py"):
         return importlib.import_module(place)
     path = Path(place).resolve()
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"simulated {path.stem}"  # the file may be called as a module that somebody needs
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise ImportError(f"there is no file {place}")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
 def drawn(seed: int, profile: str = "lite", machine: str = "raft") -> Scenario:
-    """The scenario of a seed."""
-    return draw(seed, profile, machine, system_of(machine).workload())
+    """The scenario of a seed. LocalError: there is none, because the workload can't say what is called."""
+    system = system_of(machine)
+    try:
+        scenario = draw(seed, profile, machine, system.workload())
+    except LocalError:
+        raise
+    except Exception as error:  # anything: it comes out of the workload
+        raise LocalError(f"{machine!r} has no calls for seed {seed}: {_raised(error)[1]}") from error
+    check_scenario(scenario)
+    return scenario
 
 
 def run(
@@ -121,7 +133,12 @@ def run(
 ) -> Outcome:
     """Run a scenario to its end, or to the step that breaks a rule. `strict` looks whether messages that were received
     stay as they are, which takes time. Whatever the machines, the application or the workload raise is a finding."""
-    world = World(scenario, system or system_of(scenario.machine), trace, strict=strict)
+    try:
+        world = World(scenario, system or system_of(scenario.machine), trace, strict=strict)
+    except LocalError:
+        raise
+    except Exception as error:  # anything: it comes out of the system or the workload
+        raise LocalError(f"{scenario.machine!r} can't be started: {_raised(error)[1]}") from error
     try:
         world.start()
         world.run(int(scenario.seconds * SECOND), _EVENTS_MAX)
@@ -129,7 +146,7 @@ def run(
         rule, text = _judged(world)
     except Broken as error:
         rule, text = error.rule, str(error)
-    except Exception as error:  # noqa: BLE001 - anything: it may come out of a machine, an application or a workload
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it may come out of a machine, an application, a workload
         rule, text = _raised(error)
     for kind, _ in world.network.fates.values():
         world.marks[_FATES[kind]] += 1
@@ -149,7 +166,7 @@ def run(
     )
 
 
-def _raised(error: Exception) -> tuple[str, str]:
+def _raised(error: BaseException) -> tuple[str, str]:
     """(rule, text) of an exception: what, and where it was raised."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     rule = "assertion" if isinstance(error, AssertionError) else "errors"
