@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import isinf
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import IO, Any, Final
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from distkit.core import LocalError
@@ -33,7 +34,7 @@ class _CannotCheck(click.ClickException):
 
 
 @click.command("check")
-@click.argument("file", metavar="FILE", type=click.File("rb"))
+@click.argument("path", metavar="FILE", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--model", required=True, type=click.Choice(list(MODELS)), help="What the object does.")
 @click.option("--keyed", is_flag=True, help="Each value is a pair [key value], as those of jepsen.independent.")
 @click.option("--by-time", is_flag=True, help="The time of each event counts, not the order of the lines.")
@@ -62,7 +63,7 @@ class _CannotCheck(click.ClickException):
 @click.pass_context
 def command(
     context: click.Context,
-    file: BinaryIO,
+    path: str,
     model: str,
     keyed: bool,
     by_time: bool,
@@ -79,15 +80,16 @@ def command(
     Exit status: 0 it is linearizable, 1 it is not, 2 undecided within the limits, or this is no history.
     """
     console = Console(stderr=True)
+    name = "standard input" if path == "-" else path
     try:
-        with _progress(console, file) as advance:
+        with click.open_file(path, "rb") as file, _progress(console, file, name) as advance:
             history = read_history(_lines(file, advance), keyed=keyed, by_time=by_time, operations_max=operations_max)
         with console.status(f"{len(history):,} operations: looking for an order that explains them"):
             verdict = check(history, model, steps_max=steps_max, memory_bytes_max=memory_max)
         if picture is not None:
-            picture.write_text(draw(verdict, model, title=f"{file.name}: is it a {model}?"), encoding="utf-8")
+            picture.write_text(draw(verdict, model, title=f"{name}: is it a {model}?"), encoding="utf-8")
     except (LocalError, OSError) as error:
-        raise _CannotCheck(f"{file.name}: {error}") from error
+        raise _CannotCheck(f"{name}: {error}") from error
     if as_json:
         click.echo(json.dumps(_facts(verdict, len(history))))
     else:
@@ -95,7 +97,7 @@ def command(
     context.exit(_EXIT[verdict.result])
 
 
-def _lines(file: BinaryIO, advance: Callable[[int], None]) -> Iterator[bytes]:
+def _lines(file: IO[bytes], advance: Callable[[int], None]) -> Iterator[bytes]:
     """The lines, none so long that it would not be refused anyway."""
     read = shown = 0
     while line := file.readline(LINE_CHARS_MAX + 1):
@@ -107,7 +109,7 @@ def _lines(file: BinaryIO, advance: Callable[[int], None]) -> Iterator[bytes]:
 
 
 @contextmanager
-def _progress(console: Console, file: BinaryIO) -> Iterator[Callable[[int], None]]:
+def _progress(console: Console, file: IO[bytes], name: str) -> Iterator[Callable[[int], None]]:
     """A bar on stderr, if that is a terminal."""
     if not console.is_terminal or not file.seekable():
         yield lambda _: None
@@ -115,7 +117,7 @@ def _progress(console: Console, file: BinaryIO) -> Iterator[Callable[[int], None
     total = file.seek(0, 2)
     file.seek(0)
     with Progress(console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
-        task = bar.add_task(f"reading {file.name}", total=total)
+        task = bar.add_task(f"reading {escape(name)}", total=total)
         yield lambda read: bar.update(task, completed=read)
 
 

@@ -156,12 +156,18 @@ def _states(verdict: Verdict, model: Model, layout: Layout) -> dict[int, _State]
 
 
 def _text(text: str) -> str:
-    """Text that is safe between tags and in attributes, and that is printable whatever was in it."""
-    return escape("".join(char if char.isprintable() else repr(char)[1:-1] for char in text))
+    """Text that is safe between tags and in attributes."""
+    return escape(_printable(text))
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def _short(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+    """Its begin and its end, in which values differ most."""
+    end = (length - 1) // 2
+    return text if len(text) <= length else text[: length - 1 - end] + "…" + text[len(text) - end :]
 
 
 def _value(value: Any, length: int) -> str:
@@ -302,7 +308,7 @@ def _axis(layout: Layout, bottom: float) -> Iterator[str]:
 
 
 def _row_name(processes: tuple[int | str, ...]) -> str:
-    return _short(", ".join(map(str, processes)), _LABEL_CHARS)
+    return _short(_printable(", ".join(map(str, processes))), _LABEL_CHARS)
 
 
 def _bars(layout: Layout) -> Iterator[str]:

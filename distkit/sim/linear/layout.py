@@ -161,7 +161,7 @@ def _placed(
     for index, span in enumerate(spans):
         if span.operation.is_open:
             rights[index] = max(effects[index], lefts[index] + label_width(span.operation)) + _FADE
-    width = x + _FADE + _ROOM[_POINT]
+    width = max(x, *(right for right in rights if right < inf), 0.0) + _ROOM[_POINT]
 
     rights = [min(right, width) for right in rights]
     rows = _rows(spans, lefts, rights)
