@@ -1,4 +1,4 @@
-"""The network: each fate does what it says, each link has chance of its own, and a script repeats it all without any."""
+"""The network: each fate does what it says, each link has chance of its own, a script repeats it all without any."""
 
 from __future__ import annotations
 
