@@ -78,6 +78,7 @@ class Proposals:
         "_batches",
         "_committed",
         "_connected",
+        "_first_term",
         "_forward_deadline",
         "_forwards",
         "_kinds",
@@ -89,7 +90,6 @@ class Proposals:
         "_refused",
         "_retry_at",
         "_seen",
-        "_seen_term",
         "_tickets",
         "counters",
         "held_bytes",
@@ -116,7 +116,7 @@ class Proposals:
         self._forward_deadline = _INFINITY
         self._last_batch = 0
         self._seen: dict[tuple[int, int], int] = {}
-        self._seen_term = 0
+        self._first_term = raft.term
         self.held_bytes = self.held_bytes_high = 0
         self.open = self.open_high = 0
         self.replies: list[ReplicaReply] = []
@@ -256,26 +256,28 @@ class Proposals:
     # -- from other nodes ------------------------------------------------------------------------------------------
 
     def forwarded_here(self, now: float, ticket: int, source: int, message: Propose) -> None:
-        """Propose what another node forwarded, if this is the leader it meant."""
+        """Propose what another node forwarded, if this is the leader it meant.
+
+        A frame is answered once: its first copy may have been proposed, whatever this node is when the second comes. Of
+        a term from before this start nobody knows whether a copy came before.
+        """
         raft = self._raft
         batch = _Batch([], message.kinds, list(message.items), len(message.items))
         batch.source, batch.origin, batch.number = source, message.origin, message.batch
-        if raft.role is not RoleName.LEADER or message.term != raft.term:
+        if self._repeated(source, message):
+            self.counters["forward_duplicate"] += 1
+        elif raft.role is not RoleName.LEADER or message.term != raft.term:
             reason = Reason.FENCED if raft.role is RoleName.LEADER else Reason.NOT_LEADER
-            self._end(batch, Outcome.REFUSED, reason, raft.leader)
+            outcome = Outcome.REFUSED if message.term > self._first_term else Outcome.LOST
+            self._end(batch, outcome, reason, raft.leader)
         elif not _sound(message):
             self.counters["forward_nonsense"] += 1
-        elif self._repeated(source, message):
-            self.counters["forward_duplicate"] += 1
         else:
             self._batches[ticket] = batch
             raft.propose(now, ticket, batch.payloads, kinds=batch.kinds)
 
     def _repeated(self, source: int, message: Propose) -> bool:
-        """Whether this frame, or a later one of the same sender, was seen before. The term covers earlier terms."""
-        if self._seen_term != message.term:
-            self._seen_term = message.term
-            self._seen.clear()
+        """Whether this frame, or a later one of the same sender, was seen before."""
         key = (source, message.origin)
         if message.batch <= self._seen.get(key, 0):
             return True

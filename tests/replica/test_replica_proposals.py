@@ -362,6 +362,35 @@ def test_a_repeated_frame_is_proposed_once():
     assert world.nodes[1].core.status().counters["forward_duplicate"] == 2
 
 
+def test_a_copy_of_a_frame_that_comes_to_a_former_leader_refuses_nothing():
+    world = World()
+    world.elect(1)
+    world.passes = lambda source, target, message: type(message) is not AppendEntriesReply
+    ticket = world.nodes[2].propose(b"once")
+    world.nodes[2].flush()
+    copies = [letter for letter in world.letters if type(letter[2]) is Propose]
+    world.settle()
+    world.passes = lambda source, target, message: True
+    new_leader(world, 3)
+    world.letters.extend(copies)
+    world.run(0.5)
+    assert outcome(world.nodes[2], ticket)[0] is Outcome.COMMITTED
+    assert world.nodes[1].core.status().counters["forward_duplicate"] == len(copies) == 1
+
+
+def test_a_frame_of_a_term_before_the_start_may_be_a_copy_of_one_that_was_proposed():
+    world = World()
+    term = world.elect(1).raft.term
+    world.stop(1)
+    world.start(1)
+    world.letters.clear()
+    world.nodes[1].core.receive(world.now, 2, Propose(9, 1, term, b"\1", (b"x",)))
+    world.nodes[1].core.receive(world.now, 2, Propose(9, 2, term + 1, b"\1", (b"y",)))
+    world.nodes[1].flush()
+    answers = [letter[2] for letter in world.letters if type(letter[2]) is ProposeReply]
+    assert [(each.batch, each.outcome) for each in answers] == [(1, Outcome.LOST), (2, Outcome.REFUSED)]
+
+
 def test_a_repeated_answer_is_ignored():
     world = World()
     world.elect(1)

@@ -200,16 +200,16 @@ REPLICA = (
         "a forwarded frame that comes twice is proposed twice",
         "S",
         300,
-        ("replica.proposals", "        elif self._repeated(source, message):\n", "        elif False:\n"),
+        ("replica.proposals", "        if self._repeated(source, message):\n", "        if False:\n"),
     ),
     _mutant(
-        "a forwarded frame of an earlier term is proposed",
+        "a copy of a forwarded frame is refused by a former leader",
         "S",
-        3000,
+        1000,
         (
             "replica.proposals",
-            "        if raft.role is not RoleName.LEADER or message.term != raft.term:\n",
-            "        if raft.role is not RoleName.LEADER:\n",
+            "        if self._repeated(source, message):\n",
+            "        if raft.role is RoleName.LEADER and self._repeated(source, message):\n",
         ),
     ),
     _mutant(
