@@ -57,7 +57,8 @@ def draw(seed: int, profile: str, machine: str, workload: Workload) -> Scenario:
     scenario = _swarm(random, seed, machine, lite=profile == "lite")
     clients = 1 + below(random, 5)
     count = int(scenario.seconds * log_between(random, 4, 32 if profile == "lite" else 64))
-    return replace(scenario, calls=workload.calls(random, scenario.nodes, scenario.seconds, clients, count))
+    calls = workload.calls(random, scenario.nodes, scenario.seconds, clients, count)
+    return replace(scenario, calls=_amiss(random, scenario, calls))
 
 
 def _quick(random: Random, workload: Workload) -> tuple[Call, ...]:
@@ -112,6 +113,26 @@ def _swarm(random: Random, seed: int, machine: str, lite: bool) -> Scenario:
         machine_options=_limits(random, on["tiny"]),
         faults=tuple(sorted(faults, key=lambda fault: fault.time)),
     )
+
+
+def _amiss(random: Random, scenario: Scenario, calls: tuple[Call, ...]) -> tuple[Call, ...]:
+    """In half of the runs many calls come while something is amiss, and readers look at all nodes then: wrong answers
+    are given for a moment only, by a leader that does not know that it was deposed or by one that is new."""
+    moments = [fault.time for fault in scenario.faults if fault.kind in ("isolate", "cut", "crash", "pause")]
+    if not moments or random.random() < 0.5:
+        return calls
+    width = 3 * dict(scenario.machine_options)["election_timeout"] * SECOND
+
+    def moved(call: Call) -> Call:
+        return replace(call, time=moments[below(random, len(moments))] + int(random.random() * width))
+
+    found = [moved(call) if random.random() < 0.5 else call for call in calls]
+    reads = [call for call in calls if call.kind == "read"]
+    for _ in range(min(len(reads), 8 * len(moments))):
+        node = 1 + below(random, scenario.nodes)
+        reader = 100 * node + below(random, 2)
+        found.append(replace(moved(reads[below(random, len(reads))]), client=reader, node=node))
+    return tuple(sorted(found, key=lambda call: call.time))
 
 
 def _limits(random: Random, tiny: bool) -> tuple[tuple[str, float], ...]:
