@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,9 @@ class Cluster:
         self.passed: list[tuple[str, str, Body]] = []  # what nodes have sent each other
         self._nursery = nursery
         self._timeout = timeout
-        self._options = node_options(1.0, snapshot_entries)
+        options = node_options(1.0, snapshot_entries)
+        # What is forwarded ends by what happens, not by time.
+        self._options = replace(options, replica=replace(options.replica, forward_timeout=GUARD))
         self._inputs: dict[str, MemoryReceiveStream] = {}
         self._scopes: dict[str, trio.CancelScope] = {}
         self._ended: dict[str, trio.Event] = {}
