@@ -308,7 +308,7 @@ cdef class Search:
             self.powers = <uint64_t*>zeros(self.count + 1, sizeof(uint64_t))
             self.powers[0] = 1
             for number in range(self.count):
-                self.powers[number + 1] = self.powers[number] * BASE
+                self.powers[number + 1] = product(self.powers[number], BASE)
         return 0
 
     @property
@@ -586,11 +586,13 @@ cdef class Search:
 
     # Sequences.
 
+    @cython.overflowcheck(False)
     cdef inline uint32_t push(self, uint32_t sequence, uint32_t value) noexcept:
         """With a value more at the end."""
         cdef Sequence* old = &self.sequences[sequence]
         return self.intern(sequence, value, old.length + 1, old.hashed * BASE + value + 1)
 
+    @cython.overflowcheck(False)
     cdef inline uint32_t pop(self, uint32_t sequence, uint32_t first) noexcept:
         """Without the first value, which the caller knows."""
         cdef Sequence* old = &self.sequences[sequence]
@@ -629,9 +631,18 @@ cdef class Search:
         return True
 
 
+# Hashes are meant to overflow.
+
+
+@cython.overflowcheck(False)
 cdef inline uint64_t mixed(uint64_t number) noexcept nogil:
     number *= BASE
     return number ^ number >> 32
+
+
+@cython.overflowcheck(False)
+cdef inline uint64_t product(uint64_t one, uint64_t other) noexcept nogil:
+    return one * other
 
 
 cdef inline bint equal(const uint64_t* one, const uint64_t* other, uint32_t cells) noexcept nogil:
