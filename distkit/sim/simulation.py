@@ -119,20 +119,20 @@ def drawn(seed: int, profile: str = "lite", machine: str = "raft") -> Scenario:
     """The scenario of a seed. LocalError: there is none, because the workload can't say what is called."""
     system = system_of(machine)
     try:
-        scenario = draw(seed, profile, machine, system.workload())
+        return draw(seed, profile, machine, system.workload())
     except LocalError:
         raise
     except Exception as error:  # anything: it comes out of the workload
         raise LocalError(f"{machine!r} has no calls for seed {seed}: {_raised(error)[1]}") from error
-    check_scenario(scenario)
-    return scenario
 
 
 def run(
     scenario: Scenario, trace: Trace | None = None, system: System | None = None, *, strict: bool = False
 ) -> Outcome:
     """Run a scenario to its end, or to the step that breaks a rule. `strict` looks whether messages that were received
-    stay as they are, which takes time. Whatever the machines, the application or the workload raise is a finding."""
+    stay as they are, which takes time. Whatever the machines, the application or the workload raise is a finding.
+    LocalError: the scenario can't be run."""
+    check_scenario(scenario)
     try:
         world = World(scenario, system or system_of(scenario.machine), trace, strict=strict)
     except LocalError:
