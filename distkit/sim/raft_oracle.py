@@ -85,6 +85,15 @@ class RaftOracle:
         durable = (held.term, held.vote, held.last)
         raise Broken("disk", f"node {node.id} came back with (term, vote, last) {seen}; {durable} was durable")
 
+    def lost_tail(self, host: Host, records: Iterable[Any]) -> bool:
+        """Whether a disk that was damaged took the end of the log for torn, though it was durable. Only of what a later
+        write or mark has proven can a log tell (`docs/formats.md`): the one thing that damage may take unseen."""
+        held, found = self.nodes[host.id].durable, Stored.recovered(records)
+        low = max(held.base, found.base)
+        kept = found.terms[low - found.base :]
+        older = found.term < held.term or (found.term == held.term and found.vote in (held.vote, 0))
+        return older and not found.says(held) and held.terms[low - held.base :][: len(kept)] == kept
+
     def crashed(self, host: Host) -> None:
         node = self.nodes[host.id]
         node.up = False

@@ -83,6 +83,8 @@ class ReplicaSystem:
         return RaftOracle(world)
 
     def boot(self, host: Host, records: list[Any], now: float) -> Any:
+        if host.rotten and host.boots > 1 and host.world.oracle.lost_tail(host, records):
+            raise StorageError("damage took what was not proven yet: the oracle bars the node")
         return ReplicaGuest(self, host, records, now)
 
     def gone(self, host: Host, guest: ReplicaGuest | None) -> None:
