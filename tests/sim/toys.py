@@ -53,6 +53,7 @@ class ToyMachine:
         self.records: list[Any] = []
         self.then: list[tuple[int, Any]] = []
         self.replies: list[Any] = []
+        self.effects: list[Callable[[], None]] = []  # what the guest does before it hands out replies
         self.due = inf
         self.begin(now)
 
@@ -93,7 +94,7 @@ class ToyMachine:
         for each in (self.sends, self.records, self.then, self.replies):
             each.clear()
         self.told("flush", now)
-        return output if output != Output((), (), (), ()) else None
+        return output if self.effects or output != Output((), (), (), ()) else None
 
 
 class ToyGuest:
@@ -103,6 +104,9 @@ class ToyGuest:
         self.tickets: set[int] = set()
 
     def take(self, output: Output) -> None:
+        effects, self.machine.effects = self.machine.effects, []
+        for effect in effects:
+            effect()
         for reply in output.replies:
             self.tickets.discard(reply.ticket)
             self.machine.host.world.clients.replied(self, reply)
