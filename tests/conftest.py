@@ -46,6 +46,12 @@ def raft() -> ModuleType:
 
 
 @pytest.fixture
+def synod() -> ModuleType:
+    """The synod under test, for the same reason (mutating.py)."""
+    return import_module("distkit.paxos.synod")
+
+
+@pytest.fixture
 def program() -> Callable[[str], str]:
     """Find a program outside Python by name. Absent, it skips the test on a developer's machine and fails it in CI."""
 

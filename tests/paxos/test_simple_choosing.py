@@ -52,20 +52,20 @@ def test_a_process_never_learns_that_a_value_has_been_chosen_unless_it_has_been(
 
 def test_messages_can_be_duplicated_lost_and_take_arbitrarily_long(synod):
     for order in permutations(range(4)):
-        world = World(synod)
+        world = World(synod, 5)
         world.propose(1, b"x")
         world.run(1)
         world.carry(Prepare)
-        late = world.letters()
-        for place in order:
-            for letter in [late[place % len(late)]] * 2:
-                world.hand(letter)
+        late = world.take(Promise)
+        for place in order[:3]:
+            for _ in range(2):
+                world.hand(late[place])
                 world.run(1)
         world.elapse(5)
         for letter in late * 2:
             world.hand(letter)
         world.elapse(5)
-        assert world.values() == [b"x"] * 3
+        assert world.values() == [b"x"] * 5
 
 
 # -- 2.2: choosing a value --------------------------------------------------------------------------------------------
@@ -90,8 +90,7 @@ def test_P1a_an_acceptor_accepts_n_iff_it_has_not_responded_to_a_prepare_greater
 def test_two_proposers_may_each_get_half_so_an_acceptor_must_be_able_to_accept_more_than_one_proposal(synod):
     lone = Lone(synod)
     for ballot in (b(1, 2), b(2, 2), b(2, 3)):
-        (answer,) = lone.receive(node_of(ballot), lone.accept(ballot, b"x"))
-        assert isinstance(answer, Accepted)
+        assert lone.receive(node_of(ballot), lone.accept(ballot, b"x")) == [lone.accepted(1, ballot)]
         assert lone.machine.status().vote.ballot == ballot
 
 
@@ -210,7 +209,7 @@ def test_the_accept_request_need_not_go_to_the_acceptors_that_responded(synod):
     world.crash(2)
     world.carry(Accept, target=3)
     world.carry(Accepted, source=3)
-    assert world.nodes[1].machine.chosen.value == b"x"
+    assert world.values()[0] == b"x"
 
 
 def test_a_promise_reports_the_highest_numbered_proposal_that_the_acceptor_has_accepted_if_any(synod):
