@@ -160,6 +160,9 @@ class Corridor:
             return
         self._turning = True
         try:
+            if not self.core.touched:
+                self._transport.flush()  # a write that has become durable lets acknowledgements go without any turn
+                return
             self._flush_core()
             self._transport.flush()
             self.after_turn()
