@@ -6,7 +6,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import trio
+import trio.testing
 
 from distkit.node.clock import SystemClock
 from distkit.node.corridor import Corridor
@@ -85,3 +87,57 @@ def test_a_turn_without_work_asks_the_core_for_nothing_and_sends_what_a_durable_
         assert ended == []
 
     trio.run(main)
+
+
+class PacedCore(Core):
+    """Has one deadline, which a tick moves out of sight."""
+
+    def __init__(self, due: float) -> None:
+        super().__init__()
+        self.due = due
+        self.asked = 0
+        self.ticks: list[float] = []
+
+    def flush(self, now: float) -> None:
+        self.touched = False
+
+    def deadline(self) -> float:
+        self.asked += 1
+        return self.due
+
+    def tick(self, now: float) -> None:
+        self.ticks.append(now)
+        self.due = float("inf")
+
+    def wall(self, now: float, time_us: int) -> None:
+        pass
+
+
+class TrioClock(SystemClock):
+    def now(self) -> float:
+        return trio.current_time()
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.8, 0.3), (0.3, 0.8), (0.5, 0.0), (1e9, 0.5), (1e9, 1e8)])
+def test_a_deadline_that_moves_ends_the_sleep_in_time_and_wakes_nobody_before(before: float, after: float) -> None:
+    async def main() -> None:
+        start = trio.current_time()
+        core = PacedCore(start + before)
+        wire: Any = SimpleNamespace(flush=lambda: None)
+        corridor = Corridor(core, TrioClock(), wire, lambda role: None, lambda work: None)  # type: ignore[arg-type]
+        corridor.use_log(SimpleNamespace())  # type: ignore[arg-type]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(corridor.pace)
+            await trio.testing.wait_all_tasks_blocked()
+            asked = core.asked
+            core.due, core.touched = start + after, True
+            corridor.turn()
+            assert core.asked == asked + 1
+            await trio.testing.wait_all_tasks_blocked(0.0001)
+            assert core.asked == asked + 1 or after == 0.0
+            await trio.sleep(2)
+            assert core.ticks == ([pytest.approx(start + after)] if after < 2 else [])
+            assert core.asked > asked + 1  # no sleep is longer than SLEEP_MAX, whatever the deadline
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.001))
