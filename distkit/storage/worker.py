@@ -72,12 +72,17 @@ class LogWorker:
         self._thread = threading.Thread(target=self._run, name="distkit-log", daemon=True)
         self._gone = trio.Event()
         self._token: trio.lowlevel.TrioToken
-        self.stats: WalStats = wal.stats
+        self._counters = wal.counters  # as of the last batch
 
     def start(self) -> None:
         """Begin; call it inside `trio.run`."""
         self._token = trio.lowlevel.current_trio_token()
         self._thread.start()
+
+    @property
+    def stats(self) -> WalStats:
+        """The log's counters as of the last batch."""
+        return WalStats(*self._counters)
 
     def submit(self, token: int, records: Sequence[Record]) -> None:
         """Queue a write; never blocks. Without records it completes with the one before it, without I/O."""
@@ -120,7 +125,7 @@ class LogWorker:
             if item is None:
                 return None
             self._wal.release(item.group, item.index)
-            self.stats = self._wal.stats
+            self._counters = self._wal.counters
 
     def _next(self) -> _Write | _Release | None:
         if self._stopping:
@@ -147,11 +152,8 @@ class LogWorker:
         """Everything that is queued by now, up to the size of a batch."""
         batch = [first]
         size = first.size
-        while size < self._batch_bytes_max:
-            try:
-                item = self._queue.get_nowait()
-            except Empty:
-                break
+        while size < self._batch_bytes_max and not self._queue.empty():
+            item = self._queue.get_nowait()
             if not isinstance(item, _Write):
                 self._held = item
                 self._stopping = item is None
@@ -182,7 +184,7 @@ class LogWorker:
 
     def _complete(self, token: int) -> None:
         self._wal.sync()
-        self.stats = self._wal.stats
+        self._counters = self._wal.counters
         if token:
             self._post(self._on_durable, token)
         self._tell_space()
