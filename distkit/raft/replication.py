@@ -65,8 +65,7 @@ def advance_commit(s: State, now: float) -> None:
         s.commit = index
         s.touched = True
         trace(s, "Commit")
-        if s.notice_deadline == math.inf:
-            s.notice_deadline = now + s.options.commit_notice
+        s.notice_deadline = now + s.options.commit_notice  # from the newest commit on: till then an append may tell
         settle(s)
 
 
