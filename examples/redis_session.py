@@ -254,13 +254,16 @@ class RedisSession:
             return
         self._send_answers()
         waiting = self._waiting
+        refused = False
         while waiting:
             slot, command = waiting[0]
             if self._under_way and command.is_write != self._writing:
                 break
             waiting.popleft()
             self._begin(slot, command)
-        self._send_answers()
+            refused = refused or slot.answer is not None
+        if refused:
+            self._send_answers()
         if self.client.quit and not self._slots:
             self._connection.close()
         elif not self._waiting and len(self._slots) <= PIPELINE_MAX // 2 and not self.client.quit:

@@ -147,16 +147,14 @@ class Wal:
         return self._space
 
     @property
+    def counters(self) -> tuple[int, int, int, int, int, int]:
+        """The fields of `stats`, for whoever notes them after each batch."""
+        return self._records, self._bytes, self._syncs, self._marks, len(self._closed) + 1, self._released
+
+    @property
     def stats(self) -> WalStats:
         """Counters since the log was opened."""
-        return WalStats(
-            records=self._records,
-            bytes=self._bytes,
-            syncs=self._syncs,
-            marks=self._marks,
-            segments=len(self._closed) + 1,
-            released=self._released,
-        )
+        return WalStats(*self.counters)
 
     def append(self, records: Sequence[Record]) -> None:
         """Write records behind the last ones. They are durable after the next `sync`.

@@ -72,7 +72,8 @@ class Corridor:
         self._turning = False
         self._again = False
         self._wake = trio.Event()
-        self._sleeping_until = 0.0
+        self._sleep = trio.CancelScope()  # that of `pace`; it ends at `_sleeping_until`
+        self._sleeping_until = 0.0  # 0: awake
         self._wall_due = 0.0
 
     def use_log(self, worker: LogWorker) -> None:
@@ -132,7 +133,7 @@ class Corridor:
             now = self.clock.now()
             if now < due and not self._wake.is_set():
                 self._sleeping_until = due
-                with trio.move_on_after(min(due - now, SLEEP_MAX)):
+                with trio.move_on_after(min(due - now, SLEEP_MAX)) as self._sleep:
                     await self._wake.wait()
             else:
                 await trio.lowlevel.checkpoint()
@@ -160,6 +161,9 @@ class Corridor:
             return
         self._turning = True
         try:
+            if not self.core.touched:
+                self._transport.flush()  # a write that has become durable lets acknowledgements go without any turn
+                return
             self._flush_core()
             self._transport.flush()
             self.after_turn()
@@ -169,8 +173,16 @@ class Corridor:
             return
         finally:
             self._turning = False
-        if self._again or self.core.deadline() < self._sleeping_until:
+        if self._again:
             self._wake.set()
+        elif self._sleeping_until:
+            self._sleep_no_longer_than(self.core.deadline())
+
+    def _sleep_no_longer_than(self, due: float) -> None:
+        """Move the end of the sleep of `pace`, which costs less than to wake it for a look at the time."""
+        if due < self._sleeping_until:
+            self._sleeping_until = due
+            self._sleep.deadline = min(self._sleep.deadline, trio.current_time() + due - self.clock.now())
 
     def _flush_core(self) -> None:
         for _ in range(2):

@@ -64,6 +64,9 @@ FROM_LEADER = frozenset((AppendEntries, Heartbeat, InstallSnapshot))
 #: A node that lost its disk is another member: its votes and acknowledgements count for nothing.
 WITH_INCARNATION = frozenset((RequestVote, RequestVoteReply, AppendEntriesReply, HeartbeatReply, InstallSnapshotReply))
 
+#: Handlers of these say themselves whether they leave something to the next flush: most acknowledgements do not.
+QUIET = frozenset((AppendEntriesReply,))
+
 #: Well-formed messages that contradict themselves are refused before their term is looked at.
 SENSIBLE: dict[type, Callable[[Any], bool]] = {
     AppendEntries: follower.sensible_append,
@@ -108,22 +111,24 @@ class Raft:
 
     def receive(self, now: float, source: int, message: Any) -> None:
         """A well-typed message of a peer. Stale, absurd and unknown ones are counted and change nothing."""
-        s = self._at(now)
+        s = self._quiet_at(now)
         if s.trace is not None:
             tracing.received(s, source, message)
-        handler = HANDLERS.get(type(message))
+        kind = type(message)
+        handler = HANDLERS.get(kind)
         if handler is None:
-            raise LocalError(f"Raft takes no {type(message).__name__}")
+            raise LocalError(f"Raft takes no {kind.__name__}")
         if source not in s.incarnations or source == s.node:
             s.count("unknown_member")
             return
-        kind = type(message)
         if kind in WITH_INCARNATION and message.incarnation != s.incarnations[source]:
             s.count("wrong_incarnation")
             return
         if kind in SENSIBLE and not SENSIBLE[kind](message):
             s.count("nonsense")
             return
+        if message.term != s.term or kind not in QUIET:
+            s.touched = True
         if message.term != s.term and not self._rule_of_terms(s, now, source, message):
             return
         handler(s, now, source, message)
@@ -145,9 +150,8 @@ class Raft:
     def persisted(self, now: float, token: int) -> None:
         """All writes up to `token` are durable. Repeats are harmless."""
         s = self._quiet_at(now)
-        before = s.commit
         durable.persisted(s, now, token)
-        if s.commit != before or s.own_vote or s.role is not s.announced[0] or s.delivers or _deliverable(s):
+        if s.own_vote or s.role is not s.announced[0] or s.delivers or _deliverable(s):
             s.touched = True
 
     def storage(self, now: float, space: Space) -> None:
@@ -192,7 +196,7 @@ class Raft:
 
     def wall(self, now: float, time_us: int) -> None:
         """The wall clock, for the time stamps of blocks; extrapolated with `now` until the next call."""
-        s = self._at(now)
+        s = self._quiet_at(now)
         s.wall_us = min(max(time_us, 0), INDEX_MAX)
         s.wall_now = now
 
@@ -274,9 +278,9 @@ class Raft:
 
     def flush(self, now: float) -> Output | None:
         """Everything caused since the last flush."""
-        if not self.state.touched:
+        s = self._quiet_at(now)
+        if not s.touched:
             return None
-        s = self._at(now)
         s.touched = False
         if s.role is RoleName.LEADER:
             proposals.seal(s)
@@ -324,6 +328,11 @@ class Raft:
         return durable.image(self.state)
 
     # -- for hosts ----------------------------------------------------------------------------------------------------
+
+    @property
+    def touched(self) -> bool:
+        """Whether `flush` has something to look at; if not, it gives None and `deadline` is no earlier than it was."""
+        return self.state.touched
 
     @property
     def window(self) -> Window:

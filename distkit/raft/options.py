@@ -10,8 +10,9 @@ class RaftOptions:
     """Times are seconds, sizes are bytes.
 
     A follower campaigns after 1.05 to 2 election timeouts without a leader, or within `evidence_delay` once the
-    leader's connection was reset. `inflight_*` bound what is sent to one peer and not yet acknowledged: a small
-    window makes large batches under load. `keep_entries` stay in memory below a snapshot for peers that lag.
+    leader's connection was reset. `commit_notice` after its newest commit a leader tells peers of it by a heartbeat;
+    before that the next append may tell them. `inflight_*` bound what is sent to one peer and not yet acknowledged: a
+    small window makes large batches under load. `keep_entries` stay in memory below a snapshot for peers that lag.
     Proposals are refused (Busy) above `unapplied_bytes_max` or `log_bytes_max`.
     """
 

@@ -63,9 +63,9 @@ def advance_commit(s: State, now: float) -> None:
     index = quorum.majority_index(acked)
     if index > s.commit and s.window.term(index) == s.term:
         s.commit = index
+        s.touched = True
         trace(s, "Commit")
-        if s.notice_deadline == math.inf:
-            s.notice_deadline = now + s.options.commit_notice
+        s.notice_deadline = now + s.options.commit_notice  # from the newest commit on: till then an append may tell
         settle(s)
 
 
@@ -166,10 +166,13 @@ def _acknowledged(s: State, now: float, progress: Progress, index: int) -> None:
         progress.replicate()
     if news:
         advance_commit(s, now)
+    if progress.next <= s.window.last or s.transfer is not None:
+        s.touched = True  # there may be room for more now, or all is there that a transfer waits for
 
 
 def _rejected(s: State, progress: Progress, message: AppendEntriesReply) -> None:
     """Back up by terms, not by entries. A hint never raises `match`."""
+    s.touched = True
     rejected = message.index
     if progress.state is ProgressState.REPLICATE:
         if rejected > progress.match:

@@ -89,7 +89,7 @@ class State:
         self.random = random
         self.trace = trace
         self.now = now
-        self.touched = True  #: something came in since the last flush
+        self.touched = True  #: something came in that the next flush must look at
         self.wall_us = 0  #: wall clock minus `wall_now`, for blocks
         self.wall_now = now
 

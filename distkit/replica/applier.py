@@ -58,9 +58,10 @@ class Applier:
     @property
     def backlog(self) -> int:
         """Committed entries that can be applied now."""
-        if self.loading is not None or self._window.base_index > self.index:
+        left = self._committed - self.index
+        if left <= 0 or self.loading is not None or self._window.base_index > self.index:
             return 0
-        return max(0, self._committed - self.index)
+        return left
 
     def check(self) -> None:
         """Raise what stopped this replica, if anything did."""

@@ -55,6 +55,7 @@ class ReplicaCore:
         self._options = options = options or ReplicaOptions()
         options.check()
         self._now = now
+        self._touched = True  # as `touched` says; what only the machine was told, it knows itself
         self._connected: set[int] = set()
         self._tickets = count(1)
         self._transfers: dict[int, int] = {}
@@ -72,10 +73,13 @@ class ReplicaCore:
         self._now = now
         kind = type(message)
         if kind is Propose:
+            self._at(now)
             self._proposals.forwarded_here(now, next(self._tickets), source, message)
         elif kind is ProposeReply:
+            self._at(now)
             self._proposals.answered(source, message)
         elif kind is InstallSnapshot and self._must_fetch(source, message):
+            self._at(now)
             self._snapshots.offered(source, message)
         else:
             self.raft.receive(now, source, message)
@@ -88,13 +92,13 @@ class ReplicaCore:
 
     def connected(self, now: float, peer: int) -> None:
         """A connection to the peer was made: what is held may be forwarded to it."""
-        self._now = now
+        self._at(now)
         self._connected.add(peer)
         self.raft.connected(now, peer)
 
     def lost(self, now: float, peer: int, reason: str) -> None:
         """The connection to the peer broke: what was forwarded to it and is not answered ends as lost."""
-        self._now = now
+        self._at(now)
         self._connected.discard(peer)
         self._proposals.lost(peer)
         self.raft.lost(now, peer, reason)
@@ -116,7 +120,7 @@ class ReplicaCore:
 
     def tick(self, now: float) -> None:
         """Time has passed."""
-        self._now = now
+        self._at(now)
         self.raft.tick(now)
         self._proposals.tick(now)
         self._snapshots.tick(now, self._applier)
@@ -142,7 +146,7 @@ class ReplicaCore:
         In a session a retry with the same sequence gets the first answer. Commands of one node keep their order as long
         as one leader takes them.
         """
-        self._now = now
+        self._at(now)
         if type(command) is not bytes or len(command) > ENTRY_BYTES_MAX:
             raise LocalError(f"a command must be bytes, at most {ENTRY_BYTES_MAX} of them")
         if session:
@@ -153,24 +157,24 @@ class ReplicaCore:
 
     def register(self, now: float, ticket: int) -> None:
         """Open a session; the result is its id, 8 bytes little-endian."""
-        self._now = now
+        self._at(now)
         self._proposals.add(ticket, REGISTER, b"")
 
     def close_session(self, now: float, ticket: int, session: int) -> None:
         """End a session and forget its answers."""
-        self._now = now
+        self._at(now)
         if not 0 < session <= INDEX_MAX:
             raise LocalError(f"session {session} is not the id of a session")
         self._proposals.add(ticket, CLOSE_SESSION, SESSION_ID.pack(session))
 
     def read(self, now: float, ticket: int) -> None:
         """Ask when the application may be queried for a linearizable read; on any node, through elections."""
-        self._now = now
+        self._at(now)
         self._reads.add(ticket)
 
     def transfer(self, now: float, ticket: int, target: int) -> None:
         """Hand leadership to another node; COMMITTED once it leads."""
-        self._now = now
+        self._at(now)
         number = next(self._tickets)
         self.raft.transfer(now, number, target)
         self._transfers[number] = ticket
@@ -178,29 +182,29 @@ class ReplicaCore:
     def cancel(self, now: float, ticket: int) -> bool:
         """The caller gave up. True: it was still held here, so nothing will happen and no reply follows. False: it is
         under way; its reply will come and means nothing to anybody."""
-        self._now = now
+        self._at(now)
         return self._proposals.cancel(ticket) or self._reads.cancel(ticket)
 
     # -- snapshots -------------------------------------------------------------------------------------------------
 
     def snapshot_saved(self, now: float, snapshot: Snapshot) -> None:
         """The file that SaveSnapshot asked for is durable under its final name."""
-        self._now = now
+        self._at(now)
         self._snapshots.saved(now, snapshot)
 
     def snapshot_failed(self, now: float) -> None:
         """The file that SaveSnapshot asked for could not be made, for want of space say."""
-        self._now = now
+        self._at(now)
         self._snapshots.save_failed(now)
 
     def fetched(self, now: float, snapshot: Snapshot) -> None:
         """The file that FetchFrom asked for is checked and durable under its final name."""
-        self._now = now
+        self._at(now)
         self._snapshots.fetched(now, snapshot)
 
     def fetch_failed(self, now: float, snapshot: Snapshot) -> None:
         """The file that FetchFrom asked for cannot be had."""
-        self._now = now
+        self._at(now)
         self._snapshots.fetch_failed(snapshot)
 
     def load(self, chunks: Iterable[bytes]) -> None:
@@ -212,7 +216,7 @@ class ReplicaCore:
 
     def restored(self, now: float, snapshot: Snapshot) -> None:
         """This snapshot was loaded: go on from it."""
-        self._now = now
+        self._at(now)
         self._applier.loaded(snapshot)
         self._snapshots.restored(self._applier)
         if self.raft.applied_index < snapshot.index:
@@ -224,19 +228,27 @@ class ReplicaCore:
 
     def snapshot_serving(self, now: float, peer: int, snapshot: Snapshot) -> None:
         """A piece of the snapshot was given to the peer."""
-        self._now = now
+        self._at(now)
         self._snapshots.serving(now, peer, snapshot)
 
     def snapshot_sent(self, now: float, peer: int, ok: bool) -> None:
         """The last piece of a snapshot was given to the peer, or it can't have it."""
-        self._now = now
+        self._at(now)
         self._snapshots.given(now, peer, ok)
 
     # -- out -------------------------------------------------------------------------------------------------------
 
+    @property
+    def touched(self) -> bool:
+        """Whether `flush` has something to look at. If not, it gives None and `deadline` is no earlier than it was: the
+        host may spare both. Only inputs that mostly change nothing (a write is durable, an acknowledgement came) leave
+        it as it was when they did not; what waits for time to pass comes with the tick that `deadline` asks for."""
+        return self._touched or self.raft.touched or bool(self._snapshots.work)
+
     def flush(self, now: float) -> ReplicaOutput | None:
         """Everything caused since the last flush; applies committed entries, as many as the options allow."""
         self._now = now
+        self._touched = False
         self._applier.check()
         self._proposals.place(now, self._tickets)
         self._reads.place(now, self._tickets)
@@ -288,6 +300,7 @@ class ReplicaCore:
         self.raft.applied(now, applier.index)
         self._proposals.applied(first, answers)
         self._snapshots.consider(now, applier)
+        self._touched = applier.backlog > 0
 
     def _output(self, output: Output | None, role: Role | None) -> ReplicaOutput | None:
         proposals, reads, snapshots = self._proposals, self._reads, self._snapshots
@@ -307,6 +320,11 @@ class ReplicaCore:
         if sends or replies or work:
             return ReplicaOutput(sends, (), replies, None, work)
         return None
+
+    def _at(self, now: float) -> None:
+        """An input came that the next flush must look at."""
+        self._now = now
+        self._touched = True
 
     # -- for people ------------------------------------------------------------------------------------------------
 

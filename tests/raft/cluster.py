@@ -132,16 +132,22 @@ class Node:
     def call(self, door: str, *arguments: Any, **options: Any) -> Any:
         """Use a door of the machine. An error that the project raises on purpose is a broken machine here."""
         self.dirty = True
+        due = self.machine.deadline()
         try:
-            return getattr(self.machine, door)(self.world.now, *arguments, **options)
+            result = getattr(self.machine, door)(self.world.now, *arguments, **options)
         except DistkitError as error:
             raise Broken("errors", f"{door}{arguments} raised {error!r}") from error
+        require(self.machine.touched or door == "flush" or self.machine.deadline() >= due, door, "moved the deadline")
+        return result
 
     def flush(self) -> None:
         """Take what the machine has caused: send, queue the write, apply, note the replies."""
         while self.up and self.dirty:
             self.dirty = False
             output = self.call("flush")
+            if output is None:  # a flush that was spared would have given nothing either
+                self.machine.state.touched = True
+                require(self.call("flush") is None, "an input that did not touch the machine had an effect")
             self.dirty = False
             ledger = self.world.ledger
             if output is None:

@@ -369,6 +369,14 @@ MUTANTS = (
         arrived=True,
     ),
     _mutant(
+        "26 an acknowledgement that makes room leaves the flush out",
+        "replication",
+        "    if progress.next <= s.window.last or s.transfer is not None:\n",
+        "    if False:\n",
+        "test_bugs_disk.test_bug_26_a_full_window_whose_answers_are_all_lost_moves_again_on_heartbeats",
+        arrived=True,
+    ),
+    _mutant(
         "26 the byte counter leaks",
         "progress",
         "        self.inflight.clear()\n        self.inflight_bytes = 0\n",

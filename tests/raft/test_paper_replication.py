@@ -156,6 +156,22 @@ def test_followers_learn_a_commit_soon_without_a_new_proposal(raft):
     assert [node.commands for node in cluster.nodes.values()] == [[b"a"]] * 3
 
 
+def test_while_one_commit_follows_another_appends_tell_of_them_and_no_heartbeat_does(raft):
+    lone = leader(raft)
+    pause = lone.options.commit_notice / 2
+    lone.elapse_alone(lone.machine.deadline() - lone.now)  # a regular heartbeat: the next one is far off
+    lone.take()
+    for _ in range(8):
+        lone.propose(1, b"a")
+        lone.run(1)
+        for letter in lone.take(AppendEntries):
+            lone.receive_only(letter.target, accept(letter))
+        lone.elapse_alone(pause)
+    assert lone.take(Heartbeat) == []
+    lone.elapse_alone(lone.options.commit_notice)
+    assert [letter.message.commit for letter in lone.take(Heartbeat)] == [lone.machine.commit_index] * 2
+
+
 def test_a_heartbeat_carries_no_more_commit_than_the_peer_is_known_to_hold(raft):
     lone = leader(raft)
     lone.propose(1, b"a")

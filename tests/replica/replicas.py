@@ -113,7 +113,9 @@ class Node:
         self.core.restored(self.world.now, snapshot)
 
     def flush(self) -> bool:
+        spared, due = not self.core.touched, self.core.deadline()
         output = self.core.flush(self.world.now)
+        assert not spared or (output is None and self.core.deadline() == due)
         if output is None:
             return False
         self.take(output)
