@@ -380,7 +380,7 @@ MORE = (
     _mutant(
         "votes for two proposals at a ballot add up",
         "learner",
-        "            if other != vote:",
+        "            if other is not vote and other != vote:",
         "            if other.ballot != vote.ballot:",
         "test_synod_contract.test_votes_for_two_values_at_one_ballot_are_no_quorum",
     ),

@@ -64,8 +64,8 @@ MUTANTS = (
     _mutant(
         "P2c the last vote reported wins, not the highest",
         "proposer",
-        "    if report.ballot > s.highest.ballot:",
-        "    if report.ballot:",
+        "        if report.ballot > s.highest.ballot:",
+        "        if report.ballot:",
         "test_simple_choosing.test_P2c_v_is_the_value_of_the_highest_numbered_proposal_among_the_responses_"
         "or_any_if_there_is_none",
         votes={2: ((3, 2), b"p"), 3: ((2, 3), b"q")},
@@ -73,8 +73,8 @@ MUTANTS = (
     _mutant(
         "P2c the first vote reported wins, not the highest",
         "proposer",
-        "    if report.ballot > s.highest.ballot:",
-        "    if report.ballot > s.highest.ballot == 0:",
+        "        if report.ballot > s.highest.ballot:",
+        "        if report.ballot > s.highest.ballot == 0:",
         "test_simple_choosing.test_P2c_v_is_the_value_of_the_highest_numbered_proposal_among_the_responses_"
         "or_any_if_there_is_none",
         votes={2: ((2, 2), b"p"), 3: ((2, 3), b"q")},
@@ -406,7 +406,7 @@ MUTANTS = (
     _mutant(
         "08 votes at different ballots add up",
         "learner",
-        "        if other.ballot == vote.ballot:\n            if other != vote:",
+        "        if other.ballot == vote.ballot:\n            if other is not vote and other != vote:",
         "        if other.ballot:\n            if other.ballot == vote.ballot and other != vote:",
         "test_simple_choosing.test_a_value_is_chosen_when_a_single_proposal_has_been_accepted_by_a_majority",
     ),

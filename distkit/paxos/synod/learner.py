@@ -60,7 +60,7 @@ def _count(s: State, source: int, vote: Voted) -> None:
     voters = s.bits[source]
     for acceptor, other in s.votes.items():
         if other.ballot == vote.ballot:
-            if other != vote:
+            if other is not vote and other != vote:
                 s.count("conflict")  # two proposals at one ballot: somebody is broken
                 return
             voters |= s.bits[acceptor]

@@ -82,12 +82,13 @@ def on_promise(s: State, now: float, source: int, message: Promise) -> None:
     if s.phase is not Phase.PREPARING or message.ballot != s.ballot or s.promised_durable < s.ballot:
         s.count("stale")
         return
-    report = Voted(message.voted, message.origin, message.value)
-    if report.ballot > s.highest.ballot:
-        s.highest = report
-    elif report.ballot == s.highest.ballot and report != s.highest:
-        s.count("conflict")  # two proposals at one ballot: the acceptor is broken
-        return
+    if message.voted:
+        report = Voted(message.voted, message.origin, message.value)
+        if report.ballot > s.highest.ballot:
+            s.highest = report
+        elif report.ballot == s.highest.ballot and report != s.highest:
+            s.count("conflict")  # two proposals at one ballot: the acceptor is broken
+            return
     s.promises |= s.bits[source]
     if s.quorums.phase1(s.promises):
         _accept(s, now)
