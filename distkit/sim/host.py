@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from distkit.core import DistkitError, Space, StorageError, Write
+from distkit.core import DistkitError, LocalError, Space, StorageError, Write
 from distkit.sim.broken import Broken
 from distkit.sim.chance import SECOND, between, exponential, stream
 from distkit.sim.disks import Disk
@@ -79,6 +79,8 @@ class Host:
         try:
             records = self.disk.boot()
             self.guest = world.system.boot(self, records, self._now())
+        except LocalError:
+            raise  # the options or the application are at fault, not the disk
         except DistkitError as error:
             self.starved = self.disk.full
             self.stop(f"can't start: {error}", damaged=not self.starved)

@@ -148,7 +148,10 @@ class RaftOracle:
 
     def watched(self, host: Host, application: StateMachine) -> StateMachine:
         """The application, with everything it applies looked at."""
-        return _Watched(self.nodes[host.id].applied, application)
+        kind: type[_Watched] = type(
+            type(application).__name__, (_Watched,), {}
+        )  # under its own name in whatever is said about it
+        return kind(self.nodes[host.id].applied, application)
 
     def _applied(self, index: int, term: int, command: bytes, result: bytes) -> None:
         """State machine safety; and no operation takes effect twice."""
@@ -193,6 +196,9 @@ class RaftOracle:
                 return f"node {host.id} does not follow node {leader}"
             if (raft.last_index, raft.commit_index, raft.applied_index) != (mine.last_index,) * 3:
                 return f"node {host.id} is at {raft.applied_index} of {raft.commit_index} of {mine.last_index}"
+            status = host.machine.status()
+            if status.proposals or status.reads:
+                return f"node {host.id} owes answers to {status.proposals} proposals and {status.reads} reads"
         return ""
 
     def finish(self) -> None:
@@ -234,6 +240,8 @@ class _Watched(StateMachine):
     def __init__(self, applied: list[tuple[int, int, bytes, bytes]], application: StateMachine) -> None:
         self._applied = applied
         self._application = application
+        # As it is, so that it is refused where an application's own would be.
+        self.snapshot = application.snapshot  # type: ignore[method-assign]
 
     def apply(self, index: int, term: int, time_us: int, command: bytes) -> bytes:
         result = self._application.apply(index, term, time_us, untagged(command))
@@ -241,7 +249,7 @@ class _Watched(StateMachine):
         return result
 
     def snapshot(self) -> Iterator[bytes]:
-        return self._application.snapshot()
+        raise NotImplementedError
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         self._application.restore(chunks)
