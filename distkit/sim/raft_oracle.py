@@ -148,9 +148,8 @@ class RaftOracle:
 
     def watched(self, host: Host, application: StateMachine) -> StateMachine:
         """The application, with everything it applies looked at."""
-        kind: type[_Watched] = type(
-            type(application).__name__, (_Watched,), {}
-        )  # under its own name in whatever is said about it
+        # Under its own name in whatever is said about it.
+        kind: type[_Watched] = type(type(application).__name__, (_Watched,), {})
         return kind(self.nodes[host.id].applied, application)
 
     def _applied(self, index: int, term: int, command: bytes, result: bytes) -> None:
