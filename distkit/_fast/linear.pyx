@@ -6,6 +6,18 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
+from distkit._fast.sequences cimport (
+    HASH_BASE,
+    SEQUENCE_BYTES,
+    Sequences,
+    mixed,
+    product,
+    sequence_pop,
+    sequence_push,
+    sequences_free,
+    sequences_grow,
+)
+
 from distkit.core.errors import LocalError
 
 READ = 0
@@ -37,7 +49,6 @@ cdef enum:
     C_PUSH = 5
     C_POP = 6
     C_TAKE = 7
-    C_CALL = 8  # step() knows
 
     C_LEGAL = 1
     C_PENDING = 0
@@ -46,7 +57,6 @@ cdef enum:
 
     OPERATION_BYTES = 80
     CELL_BYTES = 8
-    SEQUENCE_BYTES = 32
     STATE_BYTES = 256
     CAPACITY_MIN = 64
     NONE = 0xFFFFFFFF  # no operation; no table of ours has so many places
@@ -54,20 +64,12 @@ cdef enum:
     SMALL_MAX = 0x7FFFFFFF  # VALUE_MAX
 
 cdef int64_t LARGE_MAX = 0x3FFFFFFFFFFFFFFF  # NUMBER_MAX
-cdef uint64_t BASE = 0x9E3779B97F4A7C15
 
 
 cdef struct Instruction:
     int64_t a
     int64_t b
     uint8_t code
-
-
-cdef struct Sequence:
-    uint64_t hashed
-    uint32_t before
-    uint32_t last
-    uint32_t length
 
 
 @cython.final
@@ -113,16 +115,13 @@ cdef class Search:
     cdef uint32_t width
     cdef bint wide
 
-    # Sequences by number, and a table of their numbers by hash, of twice as many places, 0 where one is free.
+    # Lists and queues; of a queue what was pushed in all, of which all but the first `popped` are the state.
     cdef bint has_sequences
-    cdef Sequence* sequences
-    cdef uint64_t sequence_capacity
-    cdef uint64_t sequence_count
-    cdef uint32_t* found
+    cdef Sequences sequences
     cdef uint32_t* pushed
     cdef uint32_t pushed_count
     cdef uint32_t popped
-    cdef uint64_t* powers  # of BASE
+    cdef uint64_t* powers  # of HASH_BASE
 
     # What `step` is called with.
     cdef object step
@@ -140,9 +139,8 @@ cdef class Search:
         free(self.states_before)
         free(self.key)
         free(self.memo)
-        free(self.sequences)
-        free(self.found)
         free(self.powers)
+        sequences_free(&self.sequences)
 
     def __init__(self, order, limits, twins, instructions, initial=0, sequences=(), step=None):
         if self.block is not NULL:
@@ -241,17 +239,15 @@ cdef class Search:
     cdef int take_sequences(self, object pairs) except -1:
         cdef int64_t before, value
         cdef uint64_t number
-        self.sequence_count = 1
-        self.sequence_capacity = CAPACITY_MIN
-        self.sequences = <Sequence*>zeros(CAPACITY_MIN, sizeof(Sequence))
-        self.found = <uint32_t*>zeros(2 * CAPACITY_MIN, sizeof(uint32_t))
+        if not sequences_grow(&self.sequences):
+            raise MemoryError
         for before, value in pairs:
-            number = self.sequence_count
+            number = self.sequences.count
             if not 0 <= before < <int64_t>number or not 0 <= value <= SMALL_MAX:
                 raise LocalError(f"sequence {number} can't be sequence {before} and value {value}")
-            if self.push(<uint32_t>before, <uint32_t>value) < number or number == SMALL_MAX:
+            if sequence_push(&self.sequences, <uint32_t>before, <uint32_t>value) < number or number == SMALL_MAX:
                 raise LocalError(f"sequence {before} and value {value} is given twice, or there are too many")
-            if self.sequence_count == self.sequence_capacity and not self.grow_sequences():
+            if self.sequences.count == self.sequences.capacity and not sequences_grow(&self.sequences):
                 raise MemoryError
         return 0
 
@@ -300,7 +296,7 @@ cdef class Search:
             if each.code == C_WRITE or each.code == C_CAS:
                 state = max(state, each.b)
             value = each.b if each.code == C_PUSH else each.a if each.code == C_POP else 0
-            if min(each.a, min(each.b, self.state)) < 0 or state >= <int64_t>self.sequence_count or value > SMALL_MAX:
+            if min(each.a, min(each.b, self.state)) < 0 or state >= <int64_t>self.sequences.count or value > SMALL_MAX:
                 raise LocalError(
                     f"{(each.code, each.a, each.b)} is of a value or sequence that there is not"
                 )
@@ -308,7 +304,7 @@ cdef class Search:
             self.powers = <uint64_t*>zeros(self.count + 1, sizeof(uint64_t))
             self.powers[0] = 1
             for number in range(self.count):
-                self.powers[number + 1] = product(self.powers[number], BASE)
+                self.powers[number + 1] = product(self.powers[number], HASH_BASE)
         return 0
 
     @property
@@ -442,11 +438,11 @@ cdef class Search:
             state[0] += instruction.a
             return True
         if code == C_PUSH:
-            state[0] = self.push(<uint32_t>state[0], <uint32_t>instruction.b)
+            state[0] = sequence_push(&self.sequences, <uint32_t>state[0], <uint32_t>instruction.b)
             return True
         if state[0] == 0 or (code == C_POP and self.pushed[self.popped] != <uint32_t>instruction.a):
             return False
-        state[0] = self.pop(<uint32_t>state[0], self.pushed[self.popped])
+        state[0] = sequence_pop(&self.sequences, <uint32_t>state[0], self.pushed[self.popped], self.powers)
         return True
 
     cdef int64_t call(self, uint32_t number) except -2:
@@ -492,13 +488,13 @@ cdef class Search:
         return (
             <int64_t>self.count * OPERATION_BYTES
             + <int64_t>self.memo_capacity * self.width * CELL_BYTES
-            + (<int64_t>self.sequence_capacity * SEQUENCE_BYTES if self.has_sequences else 0)
+            + (<int64_t>self.sequences.capacity * SEQUENCE_BYTES if self.has_sequences else 0)
             + PyList_GET_SIZE(self.states) * STATE_BYTES
         )
 
     cdef inline bint is_full(self) noexcept:
         return self.memo_count * 3 >= self.memo_capacity * 2 or (
-            self.has_sequences and self.sequence_count >= self.sequence_capacity
+            self.has_sequences and self.sequences.count >= self.sequences.capacity
         )
 
     cdef bint grow(self, int64_t bytes_max) noexcept:
@@ -510,13 +506,13 @@ cdef class Search:
                 return False
             if not self.grow_memo():
                 return False
-        if self.has_sequences and self.sequence_count >= self.sequence_capacity:
+        if self.has_sequences and self.sequences.count >= self.sequences.capacity:
             if (
-                self.sequence_capacity > SMALL_MAX // 2
-                or self.counted() + 2 * <int64_t>self.sequence_capacity * SEQUENCE_BYTES > bytes_max
+                self.sequences.capacity > SMALL_MAX // 2
+                or self.counted() + 2 * <int64_t>self.sequences.capacity * SEQUENCE_BYTES > bytes_max
             ):
                 return False
-            return self.grow_sequences()
+            return sequences_grow(&self.sequences)
         return True
 
     cdef bint grow_memo(self) noexcept:
@@ -533,26 +529,6 @@ cdef class Search:
                     self.place_of(old + place * self.width), old + place * self.width, self.width * sizeof(uint64_t)
                 )
         free(old)
-        return True
-
-    cdef bint grow_sequences(self) noexcept:
-        cdef uint64_t capacity = 2 * self.sequence_capacity
-        cdef Sequence* grown = <Sequence*>calloc(capacity, sizeof(Sequence))
-        cdef uint32_t* table = <uint32_t*>calloc(2 * capacity, sizeof(uint32_t))
-        cdef uint64_t number, place
-        if grown is NULL or table is NULL:
-            free(grown)
-            free(table)
-            return False
-        memcpy(grown, self.sequences, self.sequence_count * sizeof(Sequence))
-        free(self.sequences)
-        free(self.found)
-        self.sequences, self.found, self.sequence_capacity = grown, table, capacity
-        for number in range(1, self.sequence_count):
-            place = mixed(grown[number].hashed) & (2 * capacity - 1)
-            while table[place]:
-                place = (place + 1) & (2 * capacity - 1)
-            table[place] = <uint32_t>number
         return True
 
     # The memo.
@@ -583,66 +559,6 @@ cdef class Search:
             hashed = (hashed + 1) & (self.memo_capacity - 1)
             place = self.memo + hashed * self.width
         return place
-
-    # Sequences.
-
-    @cython.overflowcheck(False)
-    cdef inline uint32_t push(self, uint32_t sequence, uint32_t value) noexcept:
-        """With a value more at the end."""
-        cdef Sequence* old = &self.sequences[sequence]
-        return self.intern(sequence, value, old.length + 1, old.hashed * BASE + value + 1)
-
-    @cython.overflowcheck(False)
-    cdef inline uint32_t pop(self, uint32_t sequence, uint32_t first) noexcept:
-        """Without the first value, which the caller knows."""
-        cdef Sequence* old = &self.sequences[sequence]
-        cdef uint64_t hashed = old.hashed - (<uint64_t>first + 1) * self.powers[old.length - 1]
-        return self.intern(old.before, old.last, old.length - 1, hashed)
-
-    cdef uint32_t intern(self, uint32_t before, uint32_t last, uint32_t length, uint64_t hashed) noexcept:
-        cdef uint64_t mask = 2 * self.sequence_capacity - 1
-        cdef uint64_t place = mixed(hashed) & mask
-        cdef Sequence* each
-        if length == 0:
-            return 0
-        while self.found[place]:
-            each = &self.sequences[self.found[place]]
-            if (
-                each.hashed == hashed
-                and each.length == length
-                and each.last == last
-                and self.equal_ends(each.before, before, length - 1)
-            ):
-                return self.found[place]
-            place = (place + 1) & mask
-        self.found[place] = <uint32_t>self.sequence_count
-        self.sequences[self.sequence_count] = Sequence(hashed=hashed, before=before, last=last, length=length)
-        self.sequence_count += 1
-        return self.found[place]
-
-    cdef bint equal_ends(self, uint32_t one, uint32_t other, uint32_t length) noexcept:
-        """Whether the last values of both are equal."""
-        while length and one != other:
-            if self.sequences[one].last != self.sequences[other].last:
-                return False
-            one = self.sequences[one].before
-            other = self.sequences[other].before
-            length -= 1
-        return True
-
-
-# Hashes are meant to overflow.
-
-
-@cython.overflowcheck(False)
-cdef inline uint64_t mixed(uint64_t number) noexcept nogil:
-    number *= BASE
-    return number ^ number >> 32
-
-
-@cython.overflowcheck(False)
-cdef inline uint64_t product(uint64_t one, uint64_t other) noexcept nogil:
-    return one * other
 
 
 cdef inline bint equal(const uint64_t* one, const uint64_t* other, uint32_t cells) noexcept nogil:
