@@ -20,7 +20,7 @@ Body = dict[str, Any]
 
 NAMES = ("n1", "n2", "n3")
 #: Virtual seconds after which a test that hangs is given up.
-GUARD = 600.0
+GUARD = 200.0
 
 
 class VirtualClock:
