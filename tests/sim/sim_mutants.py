@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mutants import MUTANTS as RAFT_MUTANTS
+from sim_blind import BLIND
 from sim_copies import Patch
 
 
@@ -29,6 +30,7 @@ class SimMutant:
     profile: str = "lite"
     sentinel: str = ""
     mark: str = ""
+    rare: bool = False  #: it takes more than a tenth of the seeds
 
 
 def _mutant(
@@ -39,8 +41,9 @@ def _mutant(
     profile: str = "lite",
     sentinel: str = "",
     mark: str = "",
+    rare: bool = False,
 ) -> SimMutant:
-    return SimMutant(name, kind, seeds, tuple(Patch(*patch) for patch in patches), profile, sentinel, mark)
+    return SimMutant(name, kind, seeds, tuple(Patch(*patch) for patch in patches), profile, sentinel, mark, rare)
 
 
 _STALE = ("raft.machine", 'with our term\n        s.count("stale")\n        return False\n')
@@ -431,8 +434,23 @@ LOG = (
     ),
 )
 
+#: What a patch of the bug tables needs that is not caught within a hundred lite seeds: profile, seeds.
+_NEEDS = {
+    "02 half of the voters is a quorum for commit": ("swarm", 100),
+    "08 every answer counts as another voter": ("swarm", 300),
+    "18 one answer confirms a read": ("swarm", 300),
+}
+
 RULES = tuple(
-    SimMutant(each.name, "S", 1000, (Patch(f"raft.{each.module}", each.old, each.new),)) for each in RAFT_MUTANTS
+    SimMutant(
+        each.name,
+        "S",
+        _NEEDS.get(each.name, ("lite", 100))[1],
+        (Patch(f"raft.{each.module}", each.old, each.new),),
+        _NEEDS.get(each.name, ("lite", 100))[0],
+    )
+    for each in RAFT_MUTANTS
+    if each.name not in BLIND
 )
 
 PROOF = (
