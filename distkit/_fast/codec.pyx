@@ -91,6 +91,11 @@ def block_info(object block):
 
 
 def check_block(bytes block not None):
+    return info(checked(block))
+
+
+cdef const uint8_t* checked(bytes block) except NULL:
+    """The bytes of a block from outside, everything about them checked."""
     cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(block)
     cdef Py_ssize_t length = PyBytes_GET_SIZE(block)
     if not HEADER <= length <= BLOCK_BYTES_MAX:
@@ -122,7 +127,7 @@ def check_block(bytes block not None):
         raise PeerError("block: the ends in the table fall")
     if wrong == SHORT:
         raise PeerError("block: the last end in the table is not the end of the payload")
-    return info(at)
+    return at
 
 
 def cut_block(object block, object lo, object hi):

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable
 from typing import Any
 
-from distkit.codec.frames import joined, sealed
+from distkit._fast.wire import join_pieces, seal_frame
 from distkit.codec.layout import Layout, Row
 from distkit.core import LocalError, PeerError
 
@@ -48,27 +48,29 @@ class Registry:
         Contents of 4 KiB and more are passed by reference. LocalError for an unknown type or a value that does not fit.
         """
         kind, pieces = self._pieces(record)
-        return kind, joined(pieces, sum(map(len, pieces)))
+        return kind, join_pieces(pieces)
 
-    def decode_body(self, kind: int, body: bytes, start: int = 0) -> Any:
-        """The record whose bytes are `body` from `start` to its end. PeerError says what is wrong with them."""
+    def decode_body(self, kind: int, data: bytes, start: int = 0, end: int | None = None) -> Any:
+        """The record whose bytes are `data` from `start` to `end`. PeerError says what is wrong with them."""
         layout = self._by_kind.get(kind)
         if layout is None:
             raise PeerError(f"unknown kind {kind}")
+        if end is None:
+            end = len(data)
         try:
-            record, end = layout.take(body, start)
+            record, at = layout.take(data, start, end)
         except struct.error as error:
             raise PeerError(f"{layout.record.__name__} ends too early: {error}") from None
         except UnicodeDecodeError as error:
             raise PeerError(f"{layout.record.__name__} holds text that is not UTF-8: {error}") from None
-        if end != len(body):
-            raise PeerError(f"{len(body) - end} bytes follow the end of {layout.record.__name__}")
+        if at != end:
+            raise PeerError(f"{end - at} bytes follow the end of {layout.record.__name__}")
         return record
 
     def encode_frame(self, message: Any, group: int = 0) -> list[bytes]:
         """A whole frame, as buffers to be sent one after the other."""
         kind, pieces = self._pieces(message)
-        return sealed(kind, group, pieces)
+        return seal_frame(kind, group, pieces)
 
     def _pieces(self, record: Any) -> tuple[int, list[bytes]]:
         try:
@@ -78,6 +80,6 @@ class Registry:
         pieces: list[bytes] = []
         try:
             layout.put(record, pieces)
-        except (struct.error, UnicodeEncodeError) as error:
+        except (struct.error, TypeError, UnicodeEncodeError) as error:
             raise LocalError(f"{type(record).__name__} cannot be encoded: {error}") from None
         return kind, pieces

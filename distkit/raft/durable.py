@@ -7,13 +7,13 @@ from typing import Any
 
 from distkit._fast import codec
 from distkit._fast.logbuf import Window
-from distkit.core import Configuration, LocalError, Restore, RoleName, StorageError, Write
+from distkit.core import Configuration, LocalError, Restore, StorageError, Write
 from distkit.core.limits import INDEX_MAX
 from distkit.raft.election import tally
 from distkit.raft.follower import flush_ack
 from distkit.raft.messages import Entries, HardState, Snapshot, SnapshotMark, Truncate
 from distkit.raft.replication import advance_commit
-from distkit.raft.state import Durable, Outstanding, State
+from distkit.raft.state import CANDIDATE, LEADER, Durable, Outstanding, State
 
 
 def formation_records(configuration: Configuration) -> tuple[SnapshotMark]:
@@ -142,10 +142,10 @@ def persisted(s: State, now: float, token: int) -> None:
         if write.restore is not None and write.restore.index == s.snapshot.index:
             s.delivered = write.restore.index
             s.delivers.append(Restore(write.restore))
-        if write.campaign and write.campaign == s.campaigns and s.role is RoleName.CANDIDATE:
+        if write.campaign and write.campaign == s.campaigns and s.role is CANDIDATE:
             s.votes[s.node] = True
             tally(s, now)
-    if news and s.role is RoleName.LEADER:
+    if news and s.role is LEADER:
         advance_commit(s, now)
 
 

@@ -7,11 +7,10 @@ twice.
 
 from __future__ import annotations
 
-from distkit.core import RoleName
 from distkit.raft.messages import RequestVote, RequestVoteReply, TimeoutNow
 from distkit.raft.proposals import append_empty
 from distkit.raft.roles import become_candidate, become_follower, become_leader, draw_election_deadline
-from distkit.raft.state import State
+from distkit.raft.state import CANDIDATE, FOLLOWER, LEADER, State
 
 
 def promotable(s: State) -> bool:
@@ -49,7 +48,7 @@ def on_request_vote(s: State, now: float, source: int, message: RequestVote) -> 
 def on_request_vote_reply(s: State, now: float, source: int, message: RequestVoteReply) -> None:
     """Count one answer of each voter, the first one."""
     expected = s.term + 1 if s.pre and message.granted else s.term
-    if s.role is not RoleName.CANDIDATE or message.pre != s.pre or message.term != expected:
+    if s.role is not CANDIDATE or message.pre != s.pre or message.term != expected:
         s.count("stale")
         return
     s.votes.setdefault(source, message.granted)
@@ -73,7 +72,7 @@ def tally(s: State, now: float) -> None:
 
 def on_timeout_now(s: State, now: float, source: int, message: TimeoutNow) -> None:
     """The leader hands over: campaign at once, without a pre-vote."""
-    if s.role is not RoleName.FOLLOWER or s.leader != source:
+    if s.role is not FOLLOWER or s.leader != source:
         s.count("stale")
         return
     campaign(s, now, transfer=True)
@@ -83,7 +82,7 @@ def sticky(s: State, now: float, message: RequestVote) -> bool:
     """Whether a leader is alive, so that a vote of a higher term is ignored without taking its term (thesis 4.2.3)."""
     if message.transfer:
         return False
-    if s.role is RoleName.LEADER:
+    if s.role is LEADER:
         return True
     return s.leader != 0 and now - s.leader_heard < s.options.election_timeout
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from distkit._fast import codec
-from distkit.core import RoleName, Space
+from distkit.core import Space
 from distkit.core.limits import INDEX_MAX
 from distkit.raft.messages import (
     AppendEntries,
@@ -19,7 +21,7 @@ from distkit.raft.messages import (
 )
 from distkit.raft.proposals import lose_tickets, settle
 from distkit.raft.roles import become_follower, heard_from_leader, trace
-from distkit.raft.state import State
+from distkit.raft.state import CANDIDATE, LEADER, State
 
 
 def on_append(s: State, now: float, source: int, message: AppendEntries) -> None:
@@ -126,10 +128,10 @@ def flush_ack(s: State) -> None:
 
 def _follow(s: State, now: float, source: int) -> bool:
     """The sender leads this term (a lower term was answered before, a higher one adopted)."""
-    if s.role is RoleName.LEADER or (s.leader != 0 and s.leader != source):
+    if s.role is LEADER or (s.leader != 0 and s.leader != source):
         s.count("nonsense")  # two leaders in one term: the peer is broken, or not a Raft peer
         return False
-    if s.role is RoleName.CANDIDATE:
+    if s.role is CANDIDATE:
         become_follower(s, now, s.term, source)
     else:
         heard_from_leader(s, now, source)
@@ -148,17 +150,20 @@ def _accept(s: State, blocks: tuple[bytes, ...], first: int, last: int) -> bool:
             s.count("conflict_below_commit")  # corruption, here or there; truncating would lose committed entries
             return False
         _truncate(s, conflict)
-    for block in blocks:
-        _round, block_first, count, _time = codec.block_info(block)
-        block_last = block_first + count - 1
-        if block_last < conflict:
-            continue
-        if block_first < conflict:
-            block = codec.cut_block(block, conflict, block_last)
+    for block in blocks if conflict == first else _from(conflict, blocks):
         window.append(block)
         s.records.append(Entries(block))
     s.entries_accepted = True
     return True
+
+
+def _from(index: int, blocks: tuple[bytes, ...]) -> Iterator[bytes]:
+    """The blocks without the entries before `index`."""
+    for block in blocks:
+        _round, first, count, _time = codec.block_info(block)
+        last = first + count - 1
+        if last >= index:
+            yield codec.cut_block(block, max(first, index), last)
 
 
 def _truncate(s: State, index: int) -> None:

@@ -35,7 +35,7 @@ from distkit.raft.messages import (
 )
 from distkit.raft.options import RaftOptions
 from distkit.raft.roles import EVIDENCE_ATTEMPTS, become_follower, draw_election_deadline, forget_leader, trace
-from distkit.raft.state import State, Trace, Transfer
+from distkit.raft.state import FOLLOWER, LEADER, State, Trace, Transfer
 from distkit.raft.status import RaftStatus
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Raft:
         the timeout. Others grant only once they lost it too."""
         s = self._at(now)
         replication.peer_lost(s, peer)
-        if reason == "reset" and s.role is RoleName.FOLLOWER and s.leader == peer:
+        if reason == "reset" and s.role is FOLLOWER and s.leader == peer:
             forget_leader(s, now)
 
     # -- disk ---------------------------------------------------------------------------------------------------------
@@ -163,12 +163,12 @@ class Raft:
     def tick(self, now: float) -> None:
         """Do what is due."""
         s = self._at(now)
-        if s.role is RoleName.LEADER:
+        if s.role is LEADER:
             if now >= s.quorum_deadline:
                 replication.check_quorum(s, now)
         elif now >= s.election_deadline:
             election.campaign(s, now)
-        if s.role is RoleName.LEADER:
+        if s.role is LEADER:
             if now >= s.heartbeat_deadline:
                 replication.heartbeat(s, now)
             if now >= s.notice_deadline:
@@ -182,7 +182,7 @@ class Raft:
     def deadline(self) -> float:
         """When `tick` has something to do."""
         s = self.state
-        if s.role is RoleName.LEADER:
+        if s.role is LEADER:
             if s.applied >= s.term_start and not s.announced[3]:
                 return s.now  # the host has applied what makes us ready: tell it
             due = min(s.heartbeat_deadline, s.quorum_deadline, s.notice_deadline)
@@ -219,14 +219,14 @@ class Raft:
     def campaign(self, now: float) -> None:
         """Start an election now, with a pre-vote; nothing on a leader."""
         s = self._at(now)
-        if s.role is not RoleName.LEADER:
+        if s.role is not LEADER:
             election.campaign(s, now)
 
     def transfer(self, now: float, ticket: int, target: int) -> None:
         """Hand leadership to `target`. Proposals are refused meanwhile. Ends in COMMITTED once it leads, or in REFUSED
         after an election timeout. A request for another target replaces this one."""
         s = self._at(now)
-        if s.role is not RoleName.LEADER:
+        if s.role is not LEADER:
             s.refuse(ticket, Reason.NOT_LEADER)
             return
         if target not in s.progress:
@@ -247,7 +247,7 @@ class Raft:
         if s.restoring and index >= s.snapshot.index:
             s.restoring = False
             s.touched = True
-        if s.role is RoleName.LEADER and not s.announced[3]:
+        if s.role is LEADER and not s.announced[3]:
             s.touched = True  # we may be ready now
 
     def compact(self, now: float, index: int, snapshot: Snapshot) -> None:
@@ -282,7 +282,7 @@ class Raft:
         if not s.touched:
             return None
         s.touched = False
-        if s.role is RoleName.LEADER:
+        if s.role is LEADER:
             proposals.seal(s)
             if s.reads_waiting or s.reads_round:
                 reads.confirm(s)
@@ -398,7 +398,10 @@ class Raft:
 
     def _at(self, now: float) -> State:
         """The state at the time of an input that the next flush must look at."""
-        s = self._quiet_at(now)
+        s = self.state
+        if not now >= s.now:
+            raise _time_went_back(s, now)
+        s.now = now
         s.touched = True
         return s
 
@@ -406,7 +409,7 @@ class Raft:
         """The state at the time of an input that may well have caused nothing."""
         s = self.state
         if not now >= s.now:
-            raise LocalError(f"time went back, or is not a number: {now!r} after {s.now!r}")
+            raise _time_went_back(s, now)
         s.now = now
         return s
 
@@ -440,9 +443,13 @@ class Raft:
         return False
 
 
+def _time_went_back(s: State, now: float) -> LocalError:
+    return LocalError(f"time went back, or is not a number: {now!r} after {s.now!r}")
+
+
 def _deliver(s: State) -> None:
     """Committed and durable entries, and a change of role if there is one to tell."""
-    ready = s.role is RoleName.LEADER and s.applied >= s.term_start
+    ready = s.role is LEADER and s.applied >= s.term_start
     announce = (s.role, s.term, s.leader, ready)
     if announce != s.announced:
         s.announced = announce

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
+from typing import Final
 
 from distkit.raft.options import RaftOptions
 
@@ -19,6 +20,11 @@ class ProgressState(enum.IntEnum):
     PROBE = 1
     REPLICATE = 2
     SNAPSHOT = 3
+
+
+PROBE: Final = ProgressState.PROBE
+REPLICATE: Final = ProgressState.REPLICATE
+SNAPSHOT: Final = ProgressState.SNAPSHOT
 
 
 class Progress:
@@ -45,7 +51,7 @@ class Progress:
         self.session = session
         self.match = 0  #: highest index known to be durable on the peer and equal to ours
         self.next = next_index  #: next index to send
-        self.state = ProgressState.PROBE
+        self.state = PROBE
         self.probe_sent = False  #: in Probe: an append is out, wait
         self.inflight: deque[tuple[int, int]] = deque()  #: (last index, bytes) of unacknowledged appends
         self.inflight_bytes = 0
@@ -79,18 +85,18 @@ class Progress:
 
     def probe(self, next_index: int = 0) -> None:
         """Go (back) to Probe, at `next_index` or right after `match`."""
-        self._enter(ProgressState.PROBE)
+        self._enter(PROBE)
         self.next = max(next_index, self.match + 1)
         self.sent_commit = min(self.sent_commit, self.next - 1)
 
     def replicate(self) -> None:
         """The logs are known to agree up to `match`: pipeline from there."""
-        self._enter(ProgressState.REPLICATE)
+        self._enter(REPLICATE)
         self.next = self.match + 1
 
     def snapshot(self, index: int) -> None:
         """A snapshot at `index` is being sent."""
-        self._enter(ProgressState.SNAPSHOT)
+        self._enter(SNAPSHOT)
         self.pending_snapshot = index
         self.next = index + 1
         self.sent_commit = index

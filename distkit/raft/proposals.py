@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Sequence
 
 from distkit._fast import codec
-from distkit.core import LocalError, Outcome, Reason, Reply, RoleName, Space
+from distkit.core import LocalError, Outcome, Reason, Reply, Space
 from distkit.core.limits import BLOCK_BYTES_MAX, BLOCK_BYTES_SOFT, BLOCK_ENTRIES_MAX
 from distkit.raft.messages import Entries
-from distkit.raft.state import State
+from distkit.raft.state import LEADER, State
 
 EMPTY = 0
 COMMAND = 1
@@ -107,7 +107,7 @@ def applied(s: State, index: int) -> None:
 
 
 def _refusal(s: State, size: int, term: int | None) -> Reason:
-    if s.role is not RoleName.LEADER:
+    if s.role is not LEADER:
         return Reason.NOT_LEADER
     if term is not None and term != s.term:
         return Reason.FENCED

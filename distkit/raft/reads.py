@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 
 from distkit._fast import quorum
-from distkit.core import Outcome, Reason, Reply, RoleName
+from distkit.core import Outcome, Reason, Reply
 from distkit.raft.messages import ReadIndex, ReadIndexReply
 from distkit.raft.replication import heartbeat
-from distkit.raft.state import State
+from distkit.raft.state import LEADER, State
 
 
 def read(s: State, ticket: int) -> None:
     """Queue a read, on the leader or for a question to it."""
-    if s.role is not RoleName.LEADER and s.leader == 0:
+    if s.role is not LEADER and s.leader == 0:
         s.refuse(ticket, Reason.NOT_LEADER)
     elif len(s.reads_waiting) >= s.options.reads_max:
         s.refuse(ticket, Reason.BUSY)
@@ -27,7 +27,7 @@ def read(s: State, ticket: int) -> None:
 
 def on_read_index(s: State, now: float, source: int, message: ReadIndex) -> None:
     """A follower asks. One that is not answered asks again, so a full queue just says no."""
-    if s.role is not RoleName.LEADER or len(s.reads_waiting) >= s.options.reads_max:
+    if s.role is not LEADER or len(s.reads_waiting) >= s.options.reads_max:
         s.sends.append((source, ReadIndexReply(s.term, message.origin, message.position, 0)))
     else:
         s.reads_waiting.append((0, source, message.origin, message.position))
@@ -36,7 +36,7 @@ def on_read_index(s: State, now: float, source: int, message: ReadIndex) -> None
 def on_read_index_reply(s: State, now: float, source: int, message: ReadIndexReply) -> None:
     """The leader's answer to the request under way; any other is stale."""
     expected = (s.origin, s.request_position)
-    if s.role is RoleName.LEADER or not s.reads_round or (message.origin, message.position) != expected:
+    if s.role is LEADER or not s.reads_round or (message.origin, message.position) != expected:
         s.count("stale")
         return
     reads, s.reads_round = s.reads_round, []
@@ -52,7 +52,7 @@ def start_round(s: State, now: float) -> None:
     """Begin the next round if reads wait and none is under way; once a flush."""
     if not s.reads_waiting or s.reads_round:
         return
-    if s.role is RoleName.LEADER:
+    if s.role is LEADER:
         if s.commit < s.term_start:
             return  # nothing of this term is committed: earlier commits may be unknown here
         s.reads_round, s.reads_waiting = s.reads_waiting, []

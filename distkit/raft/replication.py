@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 from distkit._fast import codec, quorum
-from distkit.core import RoleName
 from distkit.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -18,17 +17,17 @@ from distkit.raft.messages import (
     InstallSnapshotReply,
     TimeoutNow,
 )
-from distkit.raft.progress import Progress, ProgressState
+from distkit.raft.progress import PROBE, REPLICATE, SNAPSHOT, Progress
 from distkit.raft.proposals import settle
 from distkit.raft.roles import become_follower, trace
-from distkit.raft.state import State
+from distkit.raft.state import LEADER, State
 
 
 def replicate(s: State) -> None:
     """Send every peer what its progress allows; once a flush, after all inputs."""
     last = s.window.last
     for progress in s.progress.values():
-        if progress.next <= last or progress.state is ProgressState.PROBE:
+        if progress.next <= last or progress.state is PROBE:
             while _append(s, progress, empty=False):
                 pass
     transfer = s.transfer
@@ -107,7 +106,7 @@ def on_heartbeat_reply(s: State, now: float, source: int, message: HeartbeatRepl
     progress.read_position = max(progress.read_position, message.read_position)
     progress.credit = message.credit
     progress.probe_sent = False
-    if progress.state is ProgressState.REPLICATE and progress.match < s.window.last:
+    if progress.state is REPLICATE and progress.match < s.window.last:
         _append(s, progress, empty=True)
 
 
@@ -126,7 +125,7 @@ def on_snapshot_reply(s: State, now: float, source: int, message: InstallSnapsho
 def snapshot_sent(s: State, peer: int, ok: bool) -> None:
     """The host's report on a transfer. After success the acknowledgement may still be on its way, so probe, paused."""
     progress = s.progress.get(peer)
-    if progress is None or progress.state is not ProgressState.SNAPSHOT:
+    if progress is None or progress.state is not SNAPSHOT:
         return
     pending = progress.pending_snapshot if ok else 0
     progress.probe(max(progress.match, pending) + 1)
@@ -136,7 +135,7 @@ def snapshot_sent(s: State, peer: int, ok: bool) -> None:
 def peer_lost(s: State, peer: int) -> None:
     """What was sent to the peer may be lost: find out where it stands before sending more."""
     progress = s.progress.get(peer)
-    if progress is not None and progress.state is not ProgressState.PROBE:
+    if progress is not None and progress.state is not PROBE:
         progress.probe()
         progress.probe_sent = True
 
@@ -150,7 +149,7 @@ def peer_connected(s: State, peer: int) -> None:
 
 
 def _progress(s: State, source: int, session: int) -> Progress | None:
-    progress = s.progress.get(source) if s.role is RoleName.LEADER else None
+    progress = s.progress.get(source) if s.role is LEADER else None
     if progress is None or progress.session != session:
         s.count("stale")
         return None
@@ -160,9 +159,9 @@ def _progress(s: State, source: int, session: int) -> Progress | None:
 
 def _acknowledged(s: State, now: float, progress: Progress, index: int) -> None:
     news = progress.acknowledged(index)
-    held_back = progress.state is ProgressState.REPLICATE and progress.credit == 0  # it dropped what is in flight
-    installed = progress.state is ProgressState.SNAPSHOT and progress.match >= s.window.base_index
-    if progress.state is ProgressState.PROBE or installed or held_back:
+    held_back = progress.state is REPLICATE and progress.credit == 0  # it dropped what is in flight
+    installed = progress.state is SNAPSHOT and progress.match >= s.window.base_index
+    if progress.state is PROBE or installed or held_back:
         progress.replicate()
     if news:
         advance_commit(s, now)
@@ -174,11 +173,11 @@ def _rejected(s: State, progress: Progress, message: AppendEntriesReply) -> None
     """Back up by terms, not by entries. A hint never raises `match`."""
     s.touched = True
     rejected = message.index
-    if progress.state is ProgressState.REPLICATE:
+    if progress.state is REPLICATE:
         if rejected > progress.match:
             progress.probe()
         return
-    if progress.state is not ProgressState.PROBE or rejected != progress.next - 1:
+    if progress.state is not PROBE or rejected != progress.next - 1:
         s.count("stale")
         return
     if rejected <= progress.match:
@@ -194,8 +193,8 @@ def _append(s: State, progress: Progress, empty: bool) -> bool:
     """Send one append or a snapshot; whether more may follow at once."""
     window = s.window
     state = progress.state
-    probing = state is ProgressState.PROBE
-    if state is ProgressState.SNAPSHOT or (probing and progress.probe_sent):
+    probing = state is PROBE
+    if state is SNAPSHOT or (probing and progress.probe_sent):
         return False
     if not probing and not empty and (progress.next > window.last or progress.full(s.options)):
         return False

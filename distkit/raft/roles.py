@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from distkit.core import Outcome, Reason, Reply, RoleName
+from distkit.core import Outcome, Reason, Reply
 from distkit.raft.messages import ReadIndexReply
 from distkit.raft.progress import Progress
-from distkit.raft.state import State
+from distkit.raft.state import CANDIDATE, FOLLOWER, LEADER, State
 
 #: Quick attempts to win an election after the leader's connection was reset, before the normal timeout rules again.
 EVIDENCE_ATTEMPTS = 20
@@ -38,14 +38,14 @@ def heard_from_leader(s: State, now: float, leader: int) -> None:
 
 def become_follower(s: State, now: float, term: int, leader: int) -> None:
     """Follow `leader` (0: nobody known yet) in `term`. A higher term forgets the vote (paper, section 5.1)."""
-    if s.role is RoleName.LEADER:
+    if s.role is LEADER:
         _leave_leadership(s, leader)
     if term > s.term:
         s.term = term
         s.vote = 0
     if s.leader != leader:
         fail_reads(s, Reason.LEADER_CHANGED)
-    s.role = RoleName.FOLLOWER
+    s.role = FOLLOWER
     s.leader = leader
     s.pre = False
     s.votes = {}
@@ -60,7 +60,7 @@ def become_follower(s: State, now: float, term: int, leader: int) -> None:
 def become_candidate(s: State, now: float, pre: bool) -> None:
     """Campaign. A pre-candidate keeps its term and vote; a candidate takes the next term and votes for itself, which
     counts once it is durable."""
-    s.role = RoleName.CANDIDATE
+    s.role = CANDIDATE
     if s.leader:
         s.leader = 0
         fail_reads(s, Reason.LEADER_CHANGED)
@@ -77,7 +77,7 @@ def become_candidate(s: State, now: float, pre: bool) -> None:
 
 def become_leader(s: State, now: float) -> None:
     """Lead the current term; the caller appends the empty entry."""
-    s.role = RoleName.LEADER
+    s.role = LEADER
     s.leader = s.node
     s.evidence = 0
     s.votes = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from distkit._fast.logbuf import Window
 from distkit.core import (
@@ -27,6 +27,11 @@ from distkit.raft.progress import Progress
 
 if TYPE_CHECKING:
     from random import Random
+
+# Members of an enumeration by name cost as much as a call on Python 3.11, and roles are asked for all the time.
+FOLLOWER: Final = RoleName.FOLLOWER
+CANDIDATE: Final = RoleName.CANDIDATE
+LEADER: Final = RoleName.LEADER
 
 #: Called with (event name, fields) for each transition, when set.
 Trace = Callable[[str, dict[str, Any]], None]
@@ -130,10 +135,10 @@ class State:
         self.counters: dict[str, int] = {}
 
         # Role.
-        self.role = RoleName.FOLLOWER
+        self.role = FOLLOWER
         self.leader = 0
         self.leader_heard = 0.0
-        self.announced = (RoleName.FOLLOWER, -1, 0, False)
+        self.announced = (FOLLOWER, -1, 0, False)
         self.election_deadline = 0.0
         self.patience = 0.0  #: seconds without the leader until a campaign; drawn anew with each change of role
         self.evidence = 0  #: quick attempts left after the leader's connection was reset

@@ -136,6 +136,9 @@ def test_no_truncation_and_no_trailing_byte_passes(message: Any) -> None:
     for end in range(len(body)):
         with pytest.raises(PeerError):
             REGISTRY.decode_body(kind, body[:end])
+        with pytest.raises(PeerError):
+            REGISTRY.decode_body(kind, b"head" + body + b"tail", 4, 4 + end)
+    assert REGISTRY.decode_body(kind, b"head" + body + b"tail", 4, 4 + len(body)) == message
     with pytest.raises(PeerError):
         REGISTRY.decode_body(kind, body + b"\0")
 

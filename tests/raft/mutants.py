@@ -387,7 +387,7 @@ MUTANTS = (
     _mutant(
         "27 an acknowledgement does not end the snapshot",
         "replication",
-        "installed = progress.state is ProgressState.SNAPSHOT and progress.match >= s.window.base_index",
+        "installed = progress.state is SNAPSHOT and progress.match >= s.window.base_index",
         "installed = False",
         "test_bugs_disk.test_bug_27_a_peer_returns_to_replication_after_a_snapshot_at_the_last_index",
     ),

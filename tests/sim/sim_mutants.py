@@ -176,8 +176,8 @@ CLASSIC = (
         ),
         (
             "raft.follower",
-            "from distkit.core import RoleName, Space\n",
-            "from collections import deque\nfrom distkit.core import Outcome, Reply, RoleName, Space\n",
+            "from distkit.core import Space\n",
+            "from collections import deque\nfrom distkit.core import Outcome, Reply, Space\n",
         ),
     ),
 )
