@@ -85,12 +85,12 @@ def collect_write(s: State) -> Write | None:
     return write
 
 
-def persisted(s: State, token: int) -> list[Any]:
-    """All writes up to `token` are durable: what this node may now tell itself."""
+def persisted(s: State, token: int) -> None:
+    """All writes up to `token` are durable: this node may tell itself what waited for them."""
     if token > s.token:
         raise LocalError(f"write {token} was never issued; the newest is {s.token}")
-    told: list[Any] = []
     while s.outstanding and s.outstanding[0][0] <= token:
         _, s.promised_durable, own = s.outstanding.popleft()
-        told += own
-    return told
+        if own:
+            s.own.extend(own)
+            s.touched = True

@@ -116,11 +116,7 @@ class Synod:
 
     def persisted(self, now: float, token: int) -> None:
         """All writes up to `token` are durable. Repeats are harmless."""
-        s = self._quiet_at(now)
-        told = durable.persisted(s, token)
-        if told:
-            s.own.extend(told)
-            s.touched = True
+        durable.persisted(self._quiet_at(now), token)
 
     def storage(self, now: float, space: Space) -> None:
         """FULL: take no values to propose or to vote for; promises, repeated votes and learning go on."""
