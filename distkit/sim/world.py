@@ -97,7 +97,9 @@ class World:
                 raise Broken("progress", f"more than {events_max} events in a second: something runs in circles")
             for host in self.hosts.values():
                 if host.up:
-                    self.timeline.note(host.guest.digest())
+                    digest = host.guest.digest()
+                    self.timeline.note(digest)
+                    self.tell("state", host.id, digest=digest.hex())
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
