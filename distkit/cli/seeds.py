@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import queue
+import shlex
 import subprocess
 import sys
 import threading
@@ -36,6 +37,7 @@ def seeds_of(context: click.Context, parameter: click.Parameter, value: str) -> 
 
 def line_of(seed: int, profile: str, outcome: Outcome) -> dict[str, Any]:
     """What a run has to say, for machines."""
+    options = ["--profile", profile, "--machine", outcome.scenario.machine]
     return {
         "seed": seed,
         "profile": profile,
@@ -48,7 +50,7 @@ def line_of(seed: int, profile: str, outcome: Outcome) -> dict[str, Any]:
         "acknowledged": outcome.acknowledged,
         "unknown": outcome.unknown,
         "marks": outcome.marks,
-        "reproduce": f"python -m distkit replay {seed} --profile {profile} --machine {outcome.scenario.machine}",
+        "reproduce": shlex.join(["python", "-m", "distkit", "replay", str(seed), *options]),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -42,5 +43,5 @@ def command(context: click.Context, what: str, profile: str, machine: str, outpu
     report(shrinker.best)
     click.echo(
         f"{small.nodes} nodes, {len(small.faults)} faults, {len(small.script or ())} on messages, "
-        f"{len(small.calls)} calls after {shrinker.runs} runs: python -m distkit replay {output}"
+        f"{len(small.calls)} calls after {shrinker.runs} runs: python -m distkit replay {shlex.quote(str(output))}"
     )
