@@ -152,6 +152,7 @@ class View(Protocol):
     durable: Stored
     term_seen: int
     commit_seen: int
+    lost_tail: bool  #: its disk lost what was durable, and it came back all the same: nothing it owes can be relied on
 
 
 class Ledger:
@@ -344,7 +345,7 @@ class Ledger:
         for peer, progress in node.machine.state.progress.items():
             other = self.nodes.get(peer)
             match = progress.match
-            if other is None or other.accepted.term != accepted.term or match < other.durable.base:
+            if other is None or other.lost_tail or other.accepted.term != accepted.term or match < other.durable.base:
                 continue
             stored = other.durable.term_of(match)
             if stored != accepted.term_of(match) and match >= accepted.base:

@@ -27,6 +27,7 @@ class _Node:
         self.accepted = Stored()
         self.durable = Stored()
         self.term_seen = self.commit_seen = 0
+        self.lost_tail = False
         self.seen: tuple[Any, ...] = ()
         self.role = (RoleName.FOLLOWER, 0)  # and term
         self.flight: list[Any] = []  # records of writes that are not durable yet
@@ -68,6 +69,8 @@ class RaftOracle:
             node.machine.last_index,
         )
         require(node.machine.term == found.term, "disk", "node", host.id, "recovered term", node.machine.term)
+        vote = node.machine.state.vote
+        require(vote == found.vote, "disk", "node", host.id, "recovered a vote for", vote, "instead of", found.vote)
 
     def _survived(self, node: _Node, found: Stored) -> None:
         possible = node.durable.copy()

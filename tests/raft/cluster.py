@@ -85,6 +85,7 @@ class Node:
         self.boots = 0
         self.snapshots: dict[int, Snapshot] = {}
         self.applies = True
+        self.lost_tail = False
         self.restart()
 
     def restart(self) -> None:

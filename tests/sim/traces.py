@@ -163,9 +163,7 @@ class World:
             random=Random(f"machine {self.seed} {node} {host.boots}"),
             now=self.now,
             options=OPTIONS,
-            trace=lambda event, fields: self.emit(
-                event, node, **{name: value for name, value in fields.items() if name not in ("node", "time")}
-            ),
+            trace=lambda event, fields: self._tell(event, node, fields),
         )
         host.up, host.paused, host.commit, host.tick_at = True, False, 0, 0.0
         for other, there in self.nodes.items():
@@ -173,6 +171,11 @@ class World:
                 self.act(node, "connected", other)
                 self.act(other, "connected", node)
         self._flush(node)
+
+    def _tell(self, event: str, node: int, fields: dict[str, Any]) -> None:
+        """A transition of a machine; what it sends and receives this world tells itself."""
+        if not event.startswith(("Send", "Receive", "Ready", "InitState", "Replicate")):
+            self.emit(event, node, **{name: value for name, value in fields.items() if name not in ("node", "time")})
 
     def _resume(self, node: int) -> None:
         host = self.nodes[node]
