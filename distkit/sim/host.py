@@ -256,7 +256,7 @@ class Host:
         """Let the disk begin on what waits for it."""
         try:
             if not self.disk.begin():
-                return None
+                return self.tell_space()  # it may have found no room for what comes next
         except StorageError as error:
             return self.stop(str(error))
         options = self.world.scenario.disk

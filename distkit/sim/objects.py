@@ -193,8 +193,8 @@ class ObjectsWorkload(Workload):
             given = (value & 0xFFFFFFFF, value >> 32)
         elif kind in ("read", "dequeue"):
             given = None
-        if kind == "append":
-            output = None  # judged already
+        if kind == "append":  # the list before it: without that, appends at the same time have too many orders to try
+            output = tuple(self._lists[call.key].values[: output - 1]) if output else None
         elif kind == "read" and call.key[0] == "l":
             output = tuple(self._lists[call.key].values[: output[0]]) if output else ()
         elif kind == "read" and call.key[0] == "n":

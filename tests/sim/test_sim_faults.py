@@ -8,7 +8,7 @@ import pytest
 from test_sim_host import Chatter
 from toys import MS, Note, ToyMachine, Toys, fault
 
-from distkit.core import LocalError, Space, StorageError
+from distkit.core import LocalError, Space, StorageError, Write
 from distkit.sim.chance import SECOND
 from distkit.sim.disks import RecordDisk
 from distkit.sim.network import NetworkOptions
@@ -199,6 +199,41 @@ def test_a_node_that_starts_on_a_full_disk_hears_of_it() -> None:
     toys.run(seconds=2.0, faults=(fault("full", 300, 1, 1.5), fault("crash", 500, 1, 0.1, "kill")))
     told = [(time > 600 * MS, space) for time, _, space in toys.told("storage", 1)]
     assert told == [(False, Space.FULL), (True, Space.FULL), (True, Space.OK)]
+
+
+class Tight(RecordDisk):
+    """Has no room for a third write until it was asked for space twice."""
+
+    submitted = claims = 0
+
+    def submit(self, write: Write) -> None:
+        self.submitted += 1
+        super().submit(write)
+
+    def begin(self) -> bool:
+        if self.submitted > 2 and self.claims < 2:
+            self.space = Space.FULL
+            return False
+        return super().begin()
+
+    def claim(self) -> Space:
+        self.claims += 1
+        if self.claims == 2:
+            self.space = Space.OK
+        return self.space
+
+
+def test_a_disk_that_has_no_room_for_the_next_write_is_asked_again() -> None:
+    """It was idle until then, so that no completion can tell."""
+    toys = Toys(Steady, disk=Tight)
+    assert not toys.run(nodes=1, seconds=4.0).rule
+    (full, _, first), (again, _, second) = toys.told("storage", 1)
+    assert (first, second) == (Space.FULL, Space.OK)
+    assert 150 * MS <= full < 200 * MS
+    assert again - full == 2 * SECOND
+    tokens = [write.token for _, done in toys.told("durable", 1) for write in done]
+    assert tokens == list(range(1, len(tokens) + 1))
+    assert len(tokens) > 60
 
 
 class BrokenDisk(RecordDisk):
