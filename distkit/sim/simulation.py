@@ -77,7 +77,7 @@ def simulate(workload: Callable[[], Workload], seeds: Iterable[int], profile: st
     """Test a state machine: run its workload with these seeds. SimulationFailed at the first that breaks a rule."""
     system = ReplicaSystem(workload)
     for seed in seeds:
-        outcome = run(draw(seed, profile, "raft", workload()), system=system)
+        outcome = run(_drawn(seed, profile, "raft", workload), system=system)
         if outcome.failed:
             raise SimulationFailed(outcome)
 
@@ -117,9 +117,12 @@ def _module(place: str) -> Any:
 
 def drawn(seed: int, profile: str = "lite", machine: str = "raft") -> Scenario:
     """The scenario of a seed. LocalError: there is none, because the workload can't say what is called."""
-    system = system_of(machine)
+    return _drawn(seed, profile, machine, system_of(machine).workload)
+
+
+def _drawn(seed: int, profile: str, machine: str, workload: Callable[[], Workload]) -> Scenario:
     try:
-        return draw(seed, profile, machine, system.workload())
+        return draw(seed, profile, machine, workload())
     except LocalError:
         raise
     except Exception as error:  # anything: it comes out of the workload

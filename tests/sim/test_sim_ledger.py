@@ -46,7 +46,7 @@ class Node:
     def __init__(self, group: Group, node: int) -> None:
         self.ledger = group.ledger
         self.id = node
-        self.up = True
+        self.up, self.lost_tail = True, False
         self.accepted, self.durable = Stored(), Stored()
         self.term_seen = self.commit_seen = 0
         self.token = 0
@@ -484,3 +484,11 @@ def test_a_log_whose_beginning_is_gone_begins_with_its_snapshot() -> None:
     assert (found.base, found.last, found.term_of(3), found.term_of(4), found.term_of(5)) == (3, 5, 1, 2, 2)
     whole = [mark(0, 0), HardState(1, 0, 0), entries(1, 1, b"a"), entries(2, 1, b"b", b"c"), *records]
     assert Stored.recovered(whole).says(found)
+
+
+def test_nothing_is_owed_by_a_node_whose_damaged_disk_lost_its_end() -> None:
+    """The oracle says which; for all others the same is a finding, see above."""
+    group = sound()
+    group[1].write(HardState(1, 1, 1), entries(2, 1, b"x", time_us=2000))
+    group[2].lost_tail = True
+    group[1].say(progress={2: SimpleNamespace(match=2)})
