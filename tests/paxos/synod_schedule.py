@@ -8,11 +8,11 @@ from __future__ import annotations
 from random import Random
 from types import ModuleType
 
-from synod_ledger import require
 from synod_world import Node, World
 
 from distkit.core import Outcome, Space
 from distkit.quorum import flexible
+from distkit.sim.broken import require
 
 #: What happens at a step, and how often.
 STEPS = {
@@ -169,11 +169,12 @@ class Schedule:
         world.elapse(30)
         ticket = world.propose(world.configuration.proposers[0], b"last")
         world.elapse(30)
-        require(world.outcome(ticket) in (Outcome.COMMITTED, Outcome.SUPERSEDED), "no progress after the heal")
+        require(world.outcome(ticket) in (Outcome.COMMITTED, Outcome.SUPERSEDED), "progress", "none after the heal")
         for node in world.nodes.values():
-            require(node.machine.status().tickets_waiting == 0, "node", node.id, "owes a reply")
+            require(node.machine.status().tickets_waiting == 0, "replies", "node", node.id, "owes a reply")
             require(
                 node.machine.chosen is not None or node.id not in world.configuration.learners,
+                "progress",
                 "learner",
                 node.id,
                 "never learns",

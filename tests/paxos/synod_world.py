@@ -14,11 +14,11 @@ from random import Random
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from synod_ledger import Broken, Ledger, require
-
 from distkit.core import Configuration, DistkitError, Member, Outcome, Reply, Write
 from distkit.paxos.synod.messages import Accept, Accepted, Decide, Decided, LastVote, Learn, Nack, Prepare, Promise
 from distkit.quorum import flexible
+from distkit.sim.broken import Broken, require
+from distkit.sim.synod_ledger import Ledger
 
 ROUNDS_MAX = 1000
 
@@ -75,7 +75,7 @@ class Node:
                 now=world.now,
             )
         except DistkitError as error:
-            raise Broken(f"node {self.id} can't start: {error!r}") from error
+            raise Broken("errors", f"node {self.id} can't start: {error!r}") from error
 
     def crash(self, keep: int = 0) -> None:
         """Lose everything that is not durable; `keep` records in flight reached the disk."""
@@ -90,7 +90,7 @@ class Node:
         try:
             result = getattr(self.machine, door)(self.world.now, *arguments)
         except DistkitError as error:
-            raise Broken(f"{door}{arguments} raised {error!r}") from error
+            raise Broken("errors", f"{door}{arguments} raised {error!r}") from error
         self.world.ledger.stepped(self)
         return result
 
@@ -105,12 +105,12 @@ class Node:
         world = self.world
         if world.recording:
             world.transcript.append((self.id, output))
-        require(len(output.writes) <= 1, "two writes in one flush")
+        require(len(output.writes) <= 1, "contract", "two writes in one flush")
         for write in output.writes:
             world.ledger.wrote(self, write)
             self.writes.append(write)
         for decided in output.delivers:
-            require(self.decided is None, "node", self.id, "delivers twice:", decided)
+            require(self.decided is None, "contract", "node", self.id, "delivers twice:", decided)
             self.decided = decided
             world.ledger.told(self, decided)
         for reply in output.replies:
@@ -285,7 +285,7 @@ class World:
                     self.run(node.id)
             if not self.deliver():
                 return
-        raise Broken(f"no end of messages: {self.pool[:5]}")
+        raise Broken("progress", f"no end of messages: {self.pool[:5]}")
 
     def elapse(self, seconds: float) -> None:
         """Let time pass with ticks in time, settling after each."""
@@ -303,7 +303,9 @@ class World:
     def tick(self, *nodes: int) -> None:
         for node in nodes:
             self.nodes[node].call("tick")
-            require(self.nodes[node].machine.deadline() > self.now, "a tick leaves its deadline in the past")
+            require(
+                self.nodes[node].machine.deadline() > self.now, "progress", "a tick leaves its deadline in the past"
+            )
             self.nodes[node].flush()
 
     def wait(self, node: int) -> None:

@@ -3,13 +3,13 @@
 from itertools import combinations, permutations
 
 import pytest
-from synod_ledger import Broken
 from synod_world import Letter, Lone, World, incarnation
 
 from distkit.core import Outcome
 from distkit.paxos.ballot import make_ballot, node_of
 from distkit.paxos.synod.messages import Accept, Accepted, Nack, Prepare, Promise, Promised, Voted
 from distkit.quorum.flexible import counts, majority
+from distkit.sim.broken import Broken
 
 SETS = [quorum for size in (2, 3) for quorum in combinations((1, 2, 3), size)]
 

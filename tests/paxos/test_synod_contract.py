@@ -7,7 +7,6 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synod_ledger import Broken
 from synod_world import Lone, World, configuration, incarnation
 
 import distkit.paxos.synod
@@ -29,6 +28,7 @@ from distkit.paxos.synod.messages import (
     Voted,
 )
 from distkit.quorum import flexible
+from distkit.sim.broken import Broken
 
 
 def b(round_, node):

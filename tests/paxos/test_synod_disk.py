@@ -3,13 +3,13 @@
 from random import Random
 
 import pytest
-from synod_ledger import Broken, require
 from synod_world import Node, World, incarnation
 
 from distkit.codec import Registry
 from distkit.log import Wal, WalIdentity, WalOptions
 from distkit.paxos import synod
 from distkit.sim import MemoryFiles
+from distkit.sim.broken import Broken, require
 
 CODEC = Registry(synod.RECORDS)
 SMALL = WalOptions(first_segment_bytes=12 << 10, segment_bytes=12 << 10, reserve_bytes=8 << 10)
@@ -35,8 +35,8 @@ class LoggedNode(Node):
         self.wal, recovered = Wal.open(self.files, self.owner, SMALL)
         found = [CODEC.decode_body(kind, content) for kind, _, content in recovered.records]
         kept = found[len(self.disk) :]
-        require(found[: len(self.disk)] == self.disk, "node", self.id, "lost synced records:", found)
-        require(kept == self.inflight[: len(kept)], "node", self.id, "recovers what was never written")
+        require(found[: len(self.disk)] == self.disk, "log", "node", self.id, "lost synced records:", found)
+        require(kept == self.inflight[: len(kept)], "log", "node", self.id, "recovers what was never written")
         self.world.ledger.crashed(self, kept)
         self.disk, self.inflight = found, []
         super().restart()

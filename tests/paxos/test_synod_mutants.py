@@ -9,6 +9,7 @@ from synod_more_mutants import MORE
 from synod_mutants import MUTANTS
 
 from distkit.core import LocalError
+from distkit.sim.broken import Broken
 
 ALL = (*MUTANTS, *MORE)
 #: Tests of the tests, and of a module that is not part of the copies.
@@ -25,7 +26,7 @@ def test_the_test_of_a_rule_of_the_synod_passes_and_fails_once_the_rule_is_broke
     test = killer_of(mutant)
     test(synod, **dict(mutant.arguments))
     broken = load("distkit.paxos.synod", mutant, shared=("messages",))
-    with pytest.raises((AssertionError, pytest.fail.Exception, LocalError)):
+    with pytest.raises((AssertionError, pytest.fail.Exception, LocalError, Broken)):
         test(broken, **dict(mutant.arguments))
 
 

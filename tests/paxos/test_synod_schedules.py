@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from mutating import load
-from synod_ledger import Broken
 from synod_mutants import MUTANTS
 from synod_schedule import STEPS, Schedule
+
+from distkit.sim.broken import Broken
 
 LENGTH = 300
 HERE = Path(__file__).parent

@@ -7,8 +7,8 @@ ballot, whether anybody knows or not. Names S1 to S7 are those of the invariants
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from distkit.core import Outcome, Reply, Write
 from distkit.paxos.synod.messages import (
@@ -24,21 +24,27 @@ from distkit.paxos.synod.messages import (
     Promised,
     Voted,
 )
-
-if TYPE_CHECKING:
-    from synod_world import Node
+from distkit.sim.broken import require
 
 #: A proposal: (origin, value).
 Pair = tuple[int, bytes]
 
 
-class Broken(AssertionError):
-    """An invariant does not hold."""
+class View(Protocol):
+    """What the ledger looks at on a host. `boots` counts its lives, `disk` is all that is durable, and `decided` what
+    was delivered in this life."""
 
+    id: int
+    boots: int
+    machine: Any
+    decided: Decided | None
 
-def require(holds: bool, *explanation: object) -> None:
-    if not holds:
-        raise Broken(" ".join(map(str, explanation)))
+    @property
+    def disk(self) -> Sequence[Any]: ...
+
+    def recovered(self, records: Iterable[Any]) -> Any:
+        """A machine made of these records."""
+        ...
 
 
 class Acceptor:
@@ -49,6 +55,7 @@ class Acceptor:
         self.votes = dict(votes or {})
 
     def copy(self) -> Acceptor:
+        """The same, to be changed apart from it."""
         return Acceptor(self.promised, self.votes)
 
     def replay(self, record: Any) -> None:
@@ -61,6 +68,7 @@ class Acceptor:
 
     @property
     def newest(self) -> int:
+        """Ballot of the newest vote, 0 if there is none."""
         return max(self.votes, default=0)
 
 
@@ -84,113 +92,125 @@ class Ledger:
 
     # -- steps of a node ----------------------------------------------------------------------------------------------
 
-    def restarted(self, node: Node) -> None:
+    def restarted(self, node: View) -> None:
         """C3: what is recovered is what was durable, however often it is replayed."""
         disk, status = self.disk[node.id], node.machine.status()
         for record in node.disk if node.boots == 1 else ():
             disk.replay(record)
         self.memory[node.id] = disk.copy()
-        require(status.promised == disk.promised, "C3: node", node.id, "recovers promise", status.promised)
-        require(status.vote.ballot == disk.newest, "C3: node", node.id, "recovers vote", status.vote)
+        require(status.promised == disk.promised, "C3", "node", node.id, "recovers promise", status.promised)
+        require(status.vote.ballot == disk.newest, "C3", "node", node.id, "recovers vote", status.vote)
         if status.vote.ballot:
-            require(disk.votes[disk.newest] == (status.vote.origin, status.vote.value), "C3: vote", status.vote)
+            require(disk.votes[disk.newest] == (status.vote.origin, status.vote.value), "C3", "vote", status.vote)
         digest = node.machine.digest()
         for records in (node.disk + node.disk, node.machine.image()):
-            require(node.recovered(records).digest() == digest, "C3: replay of", records)
+            require(node.recovered(records).digest() == digest, "C3", "replay of", records)
 
-    def crashed(self, node: Node, kept: Sequence[Any]) -> None:
+    def crashed(self, node: View, kept: Sequence[Any]) -> None:
+        """The node is gone; `kept` of the records in flight reached its disk."""
         for record in kept:
             self.disk[node.id].replay(record)
         self._choose()
 
-    def stepped(self, node: Node) -> None:
+    def stepped(self, node: View) -> None:
         """S1 to S4 of the node's memory."""
         memory, status = self.memory[node.id], node.machine.status()
-        require(status.promised >= memory.promised, "S1: the promise of", node.id, "falls to", status.promised)
-        require(status.vote.ballot >= memory.newest, "S1: the vote of", node.id, "falls to", status.vote)
-        require(status.promised >= status.vote.ballot, "S2: node", node.id, "voted above its promise")
+        require(status.promised >= memory.promised, "S1", "the promise of", node.id, "falls to", status.promised)
+        require(status.vote.ballot >= memory.newest, "S1", "the vote of", node.id, "falls to", status.vote)
+        require(status.promised >= status.vote.ballot, "S2", "node", node.id, "voted above its promise")
         ballot, pair = status.vote.ballot, (status.vote.origin, status.vote.value)
         if ballot and ballot not in memory.votes:
-            require(ballot >= memory.promised, "S2: node", node.id, "votes below its promise", memory.promised)
+            require(ballot >= memory.promised, "S2", "node", node.id, "votes below its promise", memory.promised)
             self._one_value(ballot, pair)
             memory.votes[ballot] = pair
-            require(self._safe(ballot, pair), "S4: node", node.id, "votes for", pair, "at", ballot)
+            require(self._safe(ballot, pair), "S4", "node", node.id, "votes for", pair, "at", ballot)
         if ballot:
-            require(memory.votes[ballot] == pair, "S3: the vote of", node.id, "changes at", ballot)
+            require(memory.votes[ballot] == pair, "S3", "the vote of", node.id, "changes at", ballot)
         memory.promised = status.promised
         if node.machine.chosen is not None:
             self._known(node, node.machine.chosen)
 
-    def wrote(self, node: Node, write: Write) -> None:
+    def wrote(self, node: View, write: Write) -> None:
+        """A flush handed out a write: what the node knows now must be durable once it is."""
         self.writes[node.id, node.boots, write.token] = self.memory[node.id].copy()
 
-    def completed(self, node: Node, write: Write) -> None:
+    def completed(self, node: View, write: Write) -> None:
+        """C1, C3: a write is durable, and says what the node knew when it wrote it."""
         durable = self.writes[node.id, node.boots, write.token]
         disk = self.disk[node.id]
-        require(durable.promised >= disk.promised, "C1: the durable promise of", node.id, "falls")
+        require(durable.promised >= disk.promised, "C1", "the durable promise of", node.id, "falls")
         replayed = disk.copy()
         for record in write.records:
             replayed.replay(record)
         require(
             (replayed.promised, replayed.newest) == (durable.promised, durable.newest),
-            "C3: the records of node",
+            "C3",
+            "the records of node",
             node.id,
             "do not say what it knew when it wrote them",
         )
         self.disk[node.id] = durable
         self._choose()
 
-    def left(self, node: Node, target: int, message: Any) -> None:
+    def left(self, node: View, target: int, message: Any) -> None:
         """A message leaves: what it says must be durable."""
         name = type(message).__name__
         self.seen[name] = self.seen.get(name, 0) + 1
-        require(target != node.id and target in self.members, name, "to", target)
+        require(target != node.id and target in self.members, "contract", name, "to", target)
         disk = self.disk[node.id]
         if isinstance(message, Prepare):
-            require(disk.promised >= message.ballot, "C2: Prepare before its ballot is durable:", message)
+            require(disk.promised >= message.ballot, "C2", "Prepare before its ballot is durable:", message)
             life = self.prepared.setdefault(message.ballot, (node.id, node.boots))
-            require(life == (node.id, node.boots), "C2: ballot", message.ballot, "was used by", life)
+            require(life == (node.id, node.boots), "C2", "ballot", message.ballot, "was used by", life)
         elif isinstance(message, Promise):
-            require(disk.promised >= message.ballot, "C1: Promise before it is durable:", message)
+            require(disk.promised >= message.ballot, "C1", "Promise before it is durable:", message)
             between = [ballot for ballot in disk.votes if message.voted < ballot < message.ballot]
-            require(not between, "S5: a vote between is not reported:", message)
+            require(not between, "S5", "a vote between is not reported:", message)
             if message.voted:
-                require(disk.votes.get(message.voted) == (message.origin, message.value), "S5: no such vote:", message)
+                require(
+                    disk.votes.get(message.voted) == (message.origin, message.value), "S5", "no such vote:", message
+                )
         elif isinstance(message, Accept):
             pair = (message.origin, message.value)
-            require(disk.promised >= message.ballot, "C2: Accept before its ballot is durable:", message)
+            require(disk.promised >= message.ballot, "C2", "Accept before its ballot is durable:", message)
             self._one_value(message.ballot, pair)
-            require(self._safe(message.ballot, pair), "S6: not shown to be safe:", message)
+            require(self._safe(message.ballot, pair), "S6", "not shown to be safe:", message)
         elif isinstance(message, Accepted):
-            require(message.ballot in disk.votes, "C1: Accepted before it is durable:", message)
+            require(message.ballot in disk.votes, "C1", "Accepted before it is durable:", message)
         elif isinstance(message, LastVote):
             pair = (message.origin, message.value)
-            require(disk.votes.get(message.ballot) == pair, "C1: LastVote before it is durable:", message)
+            require(disk.votes.get(message.ballot) == pair, "C1", "LastVote before it is durable:", message)
         elif isinstance(message, Decide):
             self._known(node, message)
         else:
-            require(isinstance(message, Nack | Learn), "what is", message)
+            require(isinstance(message, Nack | Learn), "contract", "what is", message)
 
-    def told(self, node: Node, decided: Decided) -> None:
+    def told(self, node: View, decided: Decided) -> None:
+        """The node delivers a decision."""
         self._known(node, decided)
 
-    def replied(self, node: Node, reply: Reply) -> None:
+    def replied(self, node: View, reply: Reply) -> None:
         """Exactly one reply a ticket, and at most one ticket in the world wins."""
-        require(reply.ticket in self.proposed, "nobody asked for", reply)
-        require(reply.ticket not in self.replies, "a second reply:", reply)
+        require(reply.ticket in self.proposed, "replies", "nobody asked for", reply)
+        require(reply.ticket not in self.replies, "replies", "a second reply:", reply)
         self.replies[reply.ticket] = reply
         if reply.outcome in (Outcome.COMMITTED, Outcome.SUPERSEDED):
-            require(node.decided is not None, "a reply before the decision:", reply)
+            require(node.decided is not None, "replies", "a reply before the decision:", reply)
         if reply.outcome is Outcome.COMMITTED:
-            require(not self.winner, "tickets", self.winner, "and", reply.ticket, "both win")
+            require(not self.winner, "replies", "tickets", self.winner, "and", reply.ticket, "both win")
             self.winner = reply.ticket
-            require(self.alone or (self.chosen or (0, b""))[1] == self.proposed[reply.ticket], "not its value:", reply)
+            require(
+                self.alone or (self.chosen or (0, b""))[1] == self.proposed[reply.ticket],
+                "replies",
+                "not its value:",
+                reply,
+            )
 
     # -- judgements ---------------------------------------------------------------------------------------------------
 
     def _one_value(self, ballot: int, pair: Pair) -> None:
         first = self.accepts.setdefault(ballot, pair)
-        require(first == pair, "S3: ballot", ballot, "proposes", first, "and", pair)
+        require(first == pair, "S3", "ballot", ballot, "proposes", first, "and", pair)
 
     def _safe(self, ballot: int, pair: Pair) -> bool:
         """S4: at each lower ballot nothing but `pair` was chosen on the disks, nor ever can be."""
@@ -217,13 +237,13 @@ class Ledger:
             for pair in pairs:
                 voters = [node for node in self.quorums.members if self.disk[node].votes.get(ballot) == pair]
                 if self.quorums.phase2(self.quorums.mask(voters)):
-                    require(self.chosen in (None, pair), "S7: chosen", self.chosen, "and", pair, "at", ballot)
+                    require(self.chosen in (None, pair), "S7", "chosen", self.chosen, "and", pair, "at", ballot)
                     self.chosen = pair
-                    require(self.alone or pair[1] in self.proposed.values(), "S7: nobody proposed", pair)
+                    require(self.alone or pair[1] in self.proposed.values(), "S7", "nobody proposed", pair)
 
-    def _known(self, node: Node, decided: Decided | Decide) -> None:
+    def _known(self, node: View, decided: Decided | Decide) -> None:
         """S7: nobody takes for chosen what is not."""
         pair = (decided.origin, decided.value)
         if self.alone:
             self.chosen = self.chosen or pair
-        require(self.chosen == pair, "S7: node", node.id, "takes", pair, "for chosen; it is", self.chosen)
+        require(self.chosen == pair, "S7", "node", node.id, "takes", pair, "for chosen; it is", self.chosen)
