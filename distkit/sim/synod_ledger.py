@@ -40,7 +40,7 @@ class View(Protocol):
     decided: Decided | None
 
     @property
-    def disk(self) -> Sequence[Any]: ...
+    def disk(self) -> list[Any]: ...
 
     def recovered(self, records: Iterable[Any]) -> Any:
         """A machine made of these records."""
