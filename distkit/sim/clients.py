@@ -63,6 +63,7 @@ class Clients:
         self._clients: dict[int, _Client] = {}
         self._tickets: dict[int, _Client] = {}
         self._transfers: set[int] = set()
+        self._ended: set[int] = set()  # tickets, each of which ends once
         self._numbers = 0  # of commands
         self._last_ticket = 0
         self._undone: set[bytes] = set()  # commands that definitely did not take effect
@@ -86,6 +87,7 @@ class Clients:
             if host.up and not host.paused and running.ticket in host.guest.tickets:
                 host.guest.tickets.discard(running.ticket)
                 if host.call("cancel", running.ticket):
+                    self._ended.add(running.ticket)
                     self.world.marks["a call was given up in time"] += 1
                     return self._refused(client, running, Reason.NONE)
             return self._lost(client, running)
@@ -93,6 +95,8 @@ class Clients:
 
     def replied(self, guest: Any, reply: ReplicaReply) -> None:
         """A replica ended a ticket."""
+        require(reply.ticket not in self._ended, "tickets", "a ticket ended twice:", reply)
+        self._ended.add(reply.ticket)
         client = self._tickets.pop(reply.ticket, None)
         if client is None:
             if reply.ticket in self._transfers and reply.outcome is Outcome.COMMITTED:

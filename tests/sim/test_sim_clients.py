@@ -387,3 +387,31 @@ def test_a_transfer_is_asked_of_the_leader() -> None:
     assert asked == [(2, 1)]
     assert outcome.acknowledged == 1
     assert outcome.marks["leadership was transferred"] == 1
+
+
+# -- tickets end once -------------------------------------------------------------------------------------------------
+
+
+def test_a_ticket_that_ends_twice_is_found() -> None:
+    def twice(server: Server, ticket: int, content: bytes) -> None:
+        server.commit(ticket, content)
+        server.end(ticket, Outcome.LOST)
+
+    outcome = Shop(twice).serve(call(1))
+    assert outcome.rule == "tickets"
+    assert "ended twice" in outcome.text
+
+
+def test_a_ticket_that_ends_after_it_was_cancelled_is_found() -> None:
+    held: list[tuple[Server, int]] = []
+
+    def late(server: Server, ticket: int, content: bytes) -> None:
+        if content.endswith(b"2"):
+            held[0][0].end(held[0][1], Outcome.LOST)
+        held.append((server, ticket))
+
+    shop = Shop(late)
+    shop.cancels = True
+    outcome = shop.serve(call(1), call(2, 4_000, client=2), seconds=5.0)
+    assert outcome.rule == "tickets"
+    assert "ended twice" in outcome.text
