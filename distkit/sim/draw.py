@@ -1,8 +1,8 @@
 """Scenarios from seeds: which faults, how often, at what size, what clients do. Each class of faults is on or off by
 the seed.
 
-`lite` is short: three nodes, records by reference. `swarm` is long: one to nine nodes, the codec, the log on a
-byte-level disk, every fault. `idle` and `loaded` are for measuring.
+`lite` is short: three nodes, records by reference; `five` is the same with five nodes. `swarm` is long: one to nine
+nodes, the codec, the log on a byte-level disk, every fault. `idle` and `loaded` are for measuring.
 """
 
 from __future__ import annotations
@@ -18,13 +18,18 @@ from distkit.sim.network import NetworkOptions
 from distkit.sim.scenario import Call, ClockOptions, DiskOptions, Fault, Scenario
 from distkit.sim.workload import Workload
 
-PROFILES: Final = ("lite", "swarm", "idle", "loaded")
+PROFILES: Final = ("lite", "five", "swarm", "idle", "loaded")
+#: Nodes of the short ones.
+_SHORT: Final = {"lite": 3, "five": 5}
 
 #: Faults by class, with what each lasts (seconds) and the details it is drawn with.
 _CLASSES: Final[dict[str, tuple[tuple[str, float, float, tuple[str, ...]], ...]]] = {
     "crash": (("crash", 0.01, 3.0, ("", "", "kill", "flushed", "written", "durable", "sent", "boot")),),
     "pause": (("pause", 0.05, 3.0, ("", "stale")),),
-    "partition": (("isolate", 0.2, 3.0, ("", "", "in", "out")), ("cut", 0.2, 3.0, ("split", "ring", "bridge", "pair"))),
+    "partition": (
+        ("isolate", 0.2, 3.0, ("", "", "in", "out", "two")),
+        ("cut", 0.2, 3.0, ("split", "ring", "bridge", "pair")),
+    ),
     "flap": (("cut", 0.05, 0.3, ("pair", "split")),),
     "clog": (("clog", 0.1, 2.0, ("",)),),
     "reset": (("reset", 0.0, 0.0, ("",)),),
@@ -40,7 +45,7 @@ _CLASSES: Final[dict[str, tuple[tuple[str, float, float, tuple[str, ...]], ...]]
     ),
 }
 #: They need the disk of bytes.
-_WAL_ONLY: Final = ("error", "rot", "misplace")
+_WAL_ONLY: Final = ("error", "rot", "misplace", "misdirect")
 #: Classes of blows that come in a row, see `_churn` and `_storm`.
 _SERIES: Final = ("churn", "storm")
 
@@ -54,9 +59,9 @@ def draw(seed: int, profile: str, machine: str, workload: Workload) -> Scenario:
     random = stream(seed, f"draw {profile}")
     if profile == "loaded":
         return Scenario(machine, seed, 5, 20.0, calls=_quick(random, workload))
-    scenario = _swarm(random, seed, machine, lite=profile == "lite")
+    scenario = _swarm(random, seed, machine, _SHORT.get(profile, 0))
     clients = 1 + below(random, 5)
-    count = int(scenario.seconds * log_between(random, 4, 32 if profile == "lite" else 64))
+    count = int(scenario.seconds * log_between(random, 4, 64))
     calls = workload.calls(random, scenario.nodes, scenario.seconds, clients, count)
     return replace(scenario, calls=_amiss(random, scenario, calls))
 
@@ -69,14 +74,19 @@ def _quick(random: Random, workload: Workload) -> tuple[Call, ...]:
     return tuple(sorted(calls[:4000], key=lambda call: call.time))
 
 
-def _swarm(random: Random, seed: int, machine: str, lite: bool) -> Scenario:
-    nodes = 3 if lite else 1 + below(random, 9)
+def _swarm(random: Random, seed: int, machine: str, short: int) -> Scenario:
+    lite = short > 0
+    nodes = short or 1 + below(random, 9)
     seconds = between(random, 4, 8) if lite else between(random, 10, 30)
-    others = ("loss", "copy", "late", "old", "drift", "eager", "tiny")
-    on = {name: random.random() < 0.5 for name in (*_CLASSES, *_SERIES, *others)}
+    # In many runs little is amiss: where all is, nothing gets far enough to go wrong.
+    share = (0.1, 0.2, 0.5)[below(random, 3)]
+    on = {name: random.random() < share for name in (*_CLASSES, "loss", "copy", "late", "old")}
+    on |= {name: random.random() < 0.5 for name in (*_SERIES, "drift", "eager", "tiny")}
+    limits = _limits(random, on["tiny"])
+    timeout = dict(limits)["election_timeout"]
     faults = _faults(random, nodes, seconds, [name for name in _CLASSES if on[name]], wal=not lite)
     if on["churn"]:
-        faults += _churn(random, seconds)
+        faults += _churn(random, seconds, timeout)
     if on["storm"]:
         faults += _storm(random, nodes, seconds)
     sessions = random.random() < 0.5
@@ -106,32 +116,33 @@ def _swarm(random: Random, seed: int, machine: str, lite: bool) -> Scenario:
             segment_bytes=int(log_between(random, 1 << 14, 1 << 17)),
         ),
         clock=ClockOptions(
-            drift=log_between(random, 0.0001, 0.05) if on["drift"] else 0.0,
+            drift=log_between(random, 0.004, 0.5) if on["drift"] else 0.0,
             wall=between(random, 0, 100) if on["drift"] else 0.0,
             late=int(log_between(random, 1e6, 2e8)) if on["drift"] else 0,
         ),
-        machine_options=_limits(random, on["tiny"]),
+        machine_options=limits,
         faults=tuple(sorted(faults, key=lambda fault: fault.time)),
     )
 
 
 def _amiss(random: Random, scenario: Scenario, calls: tuple[Call, ...]) -> tuple[Call, ...]:
-    """In half of the runs many calls come while something is amiss, and readers look at all nodes then: wrong answers
-    are given for a moment only, by a leader that does not know that it was deposed or by one that is new."""
-    moments = [fault.time for fault in scenario.faults if fault.kind in ("isolate", "cut", "crash", "pause")]
-    if not moments or random.random() < 0.5:
+    """In most runs everybody uses one key while something is amiss, and readers look at it on all nodes: wrong
+    answers are given for a moment only, by a leader that does not know that it was deposed or by one that is new."""
+    faults = [fault for fault in scenario.faults if fault.kind in ("isolate", "cut", "crash", "pause")]
+    reads = [call for call in calls if call.kind == "read"]
+    if not faults or not reads or random.random() < 0.3:
         return calls
-    width = 3 * dict(scenario.machine_options)["election_timeout"] * SECOND
+    moments = [faults[below(random, len(faults))].time for _ in range(1 + below(random, 4))]
+    timeout = dict(scenario.machine_options)["election_timeout"] * SECOND
+    look = reads[below(random, len(reads))]
 
     def moved(call: Call) -> Call:
-        return replace(call, time=moments[below(random, len(moments))] + int(random.random() * width))
+        return replace(call, time=moments[below(random, len(moments))] + int(between(random, 0.5, 2.5) * timeout))
 
-    found = [moved(call) if random.random() < 0.5 else call for call in calls]
-    reads = [call for call in calls if call.kind == "read"]
-    for _ in range(min(len(reads), 8 * len(moments))):
-        node = 1 + below(random, scenario.nodes)
-        reader = 100 * node + below(random, 2)
-        found.append(replace(moved(reads[below(random, len(reads))]), client=reader, node=node))
+    found = [moved(call) if call.key == look.key or random.random() < 0.3 else call for call in calls]
+    for node in range(1, scenario.nodes + 1):
+        for _ in range(5 * len(moments)):
+            found.append(replace(moved(look), client=100 * node + below(random, 3), node=node))
     return tuple(sorted(found, key=lambda call: call.time))
 
 
@@ -180,17 +191,17 @@ def _faults(random: Random, nodes: int, seconds: float, classes: list[str], wal:
     return found
 
 
-def _churn(random: Random, seconds: float) -> list[Fault]:
-    """One leader after the other is cut off or dies, so that logs part: what was appended last was seen by few."""
-    time = between(random, 0.2, seconds * 0.6)
-    step = log_between(random, 0.05, 1.0)
+def _churn(random: Random, seconds: float, timeout: float) -> list[Fault]:
+    """One leader after the other is cut off or dies, for about as long as it takes to elect another: logs part, what
+    was appended last was seen by few, and for a moment there are two leaders."""
+    time = between(random, 0.2, seconds * 0.5)
     faults = []
     for _ in range(3 + below(random, 8)):
-        kind, detail = (
-            ("isolate", "in" if random.random() < 0.3 else "") if random.random() < 0.6 else ("crash", "kill")
-        )
-        faults.append(Fault(int(time * SECOND), kind, 0, step * between(random, 0.3, 3.0), detail))
-        time += step * between(random, 0.5, 1.5)
+        kind, detail = "crash", "kill"
+        if random.random() < 0.7:
+            kind, detail = "isolate", ("", "", "in", "two", "two")[below(random, 5)]
+        faults.append(Fault(int(time * SECOND), kind, 0, timeout * between(random, 0.5, 4.0), detail))
+        time += timeout * between(random, 0.5, 5.0)
     return faults
 
 

@@ -5,7 +5,7 @@
               its writes are issued), "written" (within a write), "durable" (before what waited for it is sent),
               "sent"; "boot": it dies once more while it starts again
     pause     it stands still; `detail` "stale": between reading the clock and using it
-    isolate   no link of the node works; "in", "out": one direction only
+    isolate   no link of the node works; "in", "out": one direction only; "two": it and the next node have each other
     cut       links "1>2 2>1" do not work
     clog      messages to the node are held back, then come at once
     reset     its connections break
@@ -128,9 +128,11 @@ class Faults:
     # -- the network --------------------------------------------------------------------------------------------------
 
     def _isolate(self, host: Host, fault: Fault) -> None:
-        others = [other for other in self.world.hosts if other != host.id]
-        links = [(host.id, other) for other in others if fault.detail != "in"]
-        links += [(other, host.id) for other in others if fault.detail != "out"]
+        nodes = len(self.world.hosts)
+        side = (host.id, host.id % nodes + 1) if fault.detail == "two" else (host.id,)
+        pairs = [(one, other) for one in side for other in self.world.hosts if other not in side]
+        links = pairs if fault.detail != "in" else []
+        links = links + [(other, one) for one, other in pairs if fault.detail != "out"]
         detail = " ".join(f"{source}>{target}" for source, target in links)
         self._cut(host, replace(fault, detail=detail))
 

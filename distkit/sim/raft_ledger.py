@@ -242,7 +242,9 @@ class Ledger:
             leader = self.leaders.setdefault(message.term, node.id)
             if leader != node.id:
                 fail("election safety", "node", node.id, "leads the term of", leader, ":", message)
-            if kind is AppendEntries and message.prev_index > node.accepted.last:
+            # (In one flush a leader may send, then lose its place and what it spoke of.)
+            leads = message.term == node.accepted.term
+            if kind is AppendEntries and leads and message.prev_index > node.accepted.last:
                 fail("log matching", "node", node.id, "appends behind its own log", message)
             return
         if kind not in HELD:
@@ -265,9 +267,9 @@ class Ledger:
         durable = node.durable
         if not message.pre and durable.term == message.term:
             require(durable.vote == node.id, "durability", "asks for votes without its own", message)
-            require(
-                durable.last >= message.last_index, "durability", "asks for votes with entries it may lose", message
-            )
+            # (In one flush a candidate may ask, then follow another and truncate what it spoke of.)
+            kept = durable.last >= message.last_index or node.accepted.last < message.last_index
+            require(kept, "durability", "asks for votes with entries it may lose", message)
         known = durable.term >= message.term - message.pre
         require(known, "durability", "asks for votes of a term it may forget", message)
 
