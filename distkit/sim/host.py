@@ -19,7 +19,7 @@ from distkit.sim.timeline import NodeClock
 if TYPE_CHECKING:
     from distkit.sim.world import World
 
-#: Deadlines that `tick` may leave where they are at one instant, before that counts as an endless loop.
+#: Ticks in a row, at one instant or for one deadline, before that counts as an endless loop.
 _TICKS_MAX: Final = 100
 #: A full disk is asked for space again after this time, and an idle log proves its last sync.
 CLAIM_INTERVAL: Final = SECOND
@@ -57,7 +57,8 @@ class Host:
         self._timer = 0  # when the next TIMER event comes, 0: none is under way
         self._due = inf  # the deadline that it is for
         self._flushing = False  # a FLUSH event is under way
-        self._flushed_at = self._ticks = 0
+        self._ticks = self._ticked_at = 0  # ticks in a row that left things as they were, and when the last one came
+        self._ticked = -inf  # the deadline that it was for
 
     # -- the process --------------------------------------------------------------------------------------------------
 
@@ -209,10 +210,11 @@ class Host:
         """Tick, if something is due."""
         if self.paused or not self.up:
             return
-        if self.machine.deadline() <= self._now():
+        due = self.machine.deadline()
+        if due <= self._now():
             now = self.world.timeline.now
-            self._ticks = self._ticks + 1 if now == self._flushed_at else 0
-            self._flushed_at = now
+            self._ticks = self._ticks + 1 if now == self._ticked_at or due == self._ticked else 0
+            self._ticked_at, self._ticked = now, due
             if self._ticks > _TICKS_MAX:
                 raise Broken("progress", f"node {self.id}: a tick leaves its deadline in the past, again and again")
             self.call("tick")

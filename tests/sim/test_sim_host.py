@@ -292,10 +292,22 @@ def test_a_tick_that_leaves_its_deadline_in_the_past_ends_the_run() -> None:
         def tick(self, now: float) -> None:
             pass
 
-    outcome = Toys(Stuck).run()
-    assert outcome.rule == "progress"
-    assert "node 1" in outcome.text
-    assert outcome.events < 1000
+    for eager in (1.0, 0.5, 0.0):
+        outcome = Toys(Stuck).run(eager=eager)
+        assert outcome.rule == "progress"
+        assert "leaves its deadline in the past" in outcome.text
+        assert outcome.events < 1500
+
+
+def test_a_machine_whose_next_deadline_is_always_now_ends_the_run() -> None:
+    class Restless(ToyMachine):
+        def begin(self, now: float) -> None:
+            self.due = now + 0.1
+
+        def tick(self, now: float) -> None:
+            self.due = now
+
+    assert Toys(Restless).run().rule == "progress"
 
 
 # -- what machines do wrong -------------------------------------------------------------------------------------------
