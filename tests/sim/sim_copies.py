@@ -42,6 +42,7 @@ class Copy:
     drawn: Callable[..., Any]
     run: Callable[..., Any]
     Shrinker: Callable[..., Any]
+    from_json: Callable[[str], Any]
 
 
 class _Copier(MetaPathFinder, Loader):
@@ -87,11 +88,12 @@ def load(*patches: Patch) -> Copy:
     try:
         simulation = importlib.import_module(f"{_ALIAS}.sim.simulation")
         shrink = importlib.import_module(f"{_ALIAS}.sim.shrink")
+        scenario = importlib.import_module(f"{_ALIAS}.sim.scenario")
     finally:
         sys.meta_path.remove(copier)
     if copier.patches:
         raise LocalError(f"no run needs the modules {', '.join(copier.patches)}, which were to be patched")
-    return Copy(simulation.drawn, simulation.run, shrink.Shrinker)
+    return Copy(simulation.drawn, simulation.run, shrink.Shrinker, scenario.from_json)
 
 
 def _patched(patch: Patch, source: str) -> str:
