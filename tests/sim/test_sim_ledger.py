@@ -354,6 +354,8 @@ def test_a_vote_that_may_be_forgotten() -> None:
 
 def test_a_candidate_that_may_forget_its_own_vote_or_entries() -> None:
     group = sound()
+    for node, durable in ((1, True), (2, False)):
+        group[node].write(HardState(1, 1, 1), entries(2, 1, b"x", time_us=2000), durable=durable)
     ask = RequestVote(2, 1002, 1, 1, False, False)
     caught("durability", "of a term it may forget", lambda: group[2].send(ask, 3))
     group[2].write(HardState(2, 0, 1))

@@ -256,7 +256,7 @@ def test_a_machine_of_a_file_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("nonsense", "give raft, FILE.py:NAME or MODULE:NAME"),
+        ("nonsense", "there is no machine 'nonsense' to simulate: give raft, "),
         ("", "give raft"),
         (":Good", "can't be loaded"),
         ("no.such.module:Good", "can't be loaded"),

@@ -15,6 +15,8 @@ from distkit.codec import FrameDecoder, Registry
 from distkit.core import Output, PeerError, Space, Write, record
 from distkit.sim import Call, Fault, Outcome, Scenario, Workload, run
 from distkit.sim.chance import SECOND
+from distkit.sim.clients import Clients
+from distkit.sim.clients import Clients
 from distkit.sim.disks import RecordDisk
 from distkit.sim.host import Host
 from distkit.sim.network import NetworkOptions
@@ -204,8 +206,20 @@ class Toys:
         self.hosts[node] = Host(world, node, 100 + node, disk)
         return self.hosts[node]
 
+    def clients(self, world: Any) -> Clients:
+        return Clients(world)
+
+    def options(self, random: Any, tiny: bool) -> tuple[tuple[str, float], ...]:
+        return ()
+
+    def aim(self, random: Any, scenario: Scenario) -> Scenario:
+        return scenario
+
     def oracle(self, world: Any) -> ToyOracle:
         return ToyOracle(self)
+
+    def clients(self, world: Any) -> Clients:
+        return Clients(world)
 
     def boot(self, host: Host, records: list[Any], now: float) -> ToyGuest:
         return ToyGuest(self.machine(self, host, records, now))
