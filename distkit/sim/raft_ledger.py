@@ -306,8 +306,7 @@ class Ledger:
         if accepted.last != s.last:
             fail("durability", "log ends at", s.last, "written", accepted.last)
         if s.role is RoleName.LEADER:
-            if self.leaders.get(s.term) != node.id:
-                self._leads(node)
+            self.leads(node)
             self._matches(node)
         if s.commit != node.commit_seen:
             self._commit(node, s.commit)
@@ -322,9 +321,11 @@ class Ledger:
         if not s.window.base_index <= s.snapshot.index <= s.commit:
             fail("positions", "purged, snapshot, commit out of order")
 
-    def _leads(self, node: View) -> None:
-        """A leader is new: it is the only one of its term, and has all that is committed."""
+    def leads(self, node: View) -> None:
+        """A leader that is new is the only one of its term, and has all that is committed."""
         machine, accepted = node.machine, node.accepted
+        if machine.role is not RoleName.LEADER or self.leaders.get(machine.term) == node.id:
+            return
         only = machine.term not in self.leaders
         require(
             only,

@@ -107,6 +107,7 @@ class RaftOracle:
 
     def flushed(self, host: Host, output: Any) -> None:
         node = self.nodes[host.id]
+        self.ledger.leads(node)  # first: what a second leader writes would be called something else
         for write in output.writes:
             self.ledger.wrote(node, write)
             node.flight += write.records
