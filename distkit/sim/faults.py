@@ -153,10 +153,11 @@ class Faults:
         self.world.links_changed()
 
     def _clog(self, host: Host, fault: Fault) -> None:
+        clogged = self.world.network.clogged
         until = self.world.timeline.now + int(fault.seconds * SECOND)
         for other in self.world.hosts:
             if other != host.id:
-                self.world.network.clogged[other, host.id] = until
+                clogged[other, host.id] = max(until, clogged.get((other, host.id), 0))
         self._over(host, fault, "unclog")
 
     def _unclog(self, host: Host, fault: Fault) -> None:
@@ -185,7 +186,7 @@ class Faults:
         host.slow = 1.0
 
     def _stall(self, host: Host, fault: Fault) -> None:
-        host.stalled_until = self.world.timeline.now + int(fault.seconds * SECOND)
+        host.stalled_until = max(host.stalled_until, self.world.timeline.now + int(fault.seconds * SECOND))
 
     def _full(self, host: Host, fault: Fault) -> None:
         disk = host.disk

@@ -104,6 +104,15 @@ def test_what_was_clogged_comes_at_once() -> None:
     assert sorted(each[-1].number for each in received) == list(range(1, len(received) + 1))
 
 
+def test_a_short_fault_does_not_end_a_longer_one_of_its_kind() -> None:
+    toys = Toys(Chatter)
+    toys.run(faults=(fault("clog", 300, 2, 0.4), fault("clog", 350, 2, 0.1)))
+    assert quiet(toys, 1, 2, 302, 699)
+    toys = Toys(Steady)
+    toys.run(faults=(fault("stall", 310, 1, 0.3), fault("stall", 320, 1, 0.01)))
+    assert [time for time, _ in toys.told("durable", 1) if 310 * MS < time < 610 * MS] == []
+
+
 def test_a_reset_breaks_connections_and_they_are_made_again() -> None:
     toys = Toys()
     toys.run(nodes=3, faults=(fault("reset", 500, 1),))

@@ -224,7 +224,11 @@ def test_a_timer_that_falls_due_in_a_pause_comes_once_at_its_end() -> None:
 
 def test_a_pause_ends_with_the_process() -> None:
     toys = Toys(Chatter)
-    toys.run(faults=(fault("pause", 200, node=2, seconds=5.0), fault("crash", 300, node=2, seconds=0.1)))
+    faults = (fault("pause", 200, 2, 5.0), fault("crash", 300, 2, 0.1), fault("pause", 600, 2, 0.1))
+    toys.run(faults=faults)
+    numbers = [note.number for *_, note in toys.told("receive", 2)]
+    assert numbers == sorted(set(numbers))  # what was held for the process that died never comes
+    assert [number for number in numbers if 21 <= number <= 28] == []
     times = [time for time, *_ in toys.told("receive", 2)]
     assert [time for time in times if 200 * MS < time < 400 * MS] == []
     assert [time for time in times if 400 * MS < time < 500 * MS]

@@ -114,10 +114,13 @@ def test_links_have_chance_of_their_own() -> None:
         busy.send(number, 1, 3, "elsewhere", 0)
     assert found == expected
     assert {key: fate for key, fate in busy.fates.items() if key[:2] == (1, 2)} == alone.fates
-    others = [
-        [each[:1] for each in sent(Network(5, 3, options), 100, link)] for link in ((1, 2), (2, 1), (1, 3), (3, 2))
-    ]
-    assert len(set(map(str, others))) == 4
+
+
+def test_no_two_links_have_the_same_chance() -> None:
+    links = ((1, 2), (2, 1), (1, 3), (3, 2))
+    assert len({str(sent(Network(5, 3, PLAIN), 100, link)) for link in links}) == 4
+    lossy = replace(PLAIN, loss=0.5)
+    assert len({str([bool(each) for each in sent(Network(5, 3, lossy), 100, link)]) for link in links}) == 4
 
 
 def test_faults_change_no_delay() -> None:
