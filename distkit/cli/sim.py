@@ -18,7 +18,7 @@ from distkit.core import LocalError
 from distkit.sim.draw import PROFILES
 from distkit.sim.marks import missing
 
-MACHINE_HELP = "What runs: raft, or FILE.py:NAME or MODULE:NAME of a Workload or System of yours."
+MACHINE_HELP = "What runs: raft, synod, or FILE.py:NAME or MODULE:NAME of a Workload or System of yours."
 
 
 @click.command("sim")
@@ -69,7 +69,7 @@ def command(
         failures, undecided, marks = _run(share, profile, machine, jobs, json_file)
     except LocalError as error:
         raise click.UsageError(str(error), context) from error
-    absent = missing(marks, profile) if wanted else []
+    absent = missing(marks, profile, machine) if wanted else []
     for mark in absent:
         click.echo(f"never happened: {mark}")
     if failures or absent:

@@ -5,7 +5,7 @@
 `ClientSession` for retries that take effect once.
 """
 
-from distkit.replica.boot import decoded, encoded, registry
+from distkit.replica.boot import RECORDS, decoded, encoded, registry
 from distkit.replica.client import ClientSession, retry_delay
 from distkit.replica.core import ReplicaCore
 from distkit.replica.fetch import Fetch, SnapshotGone
@@ -24,6 +24,7 @@ from distkit.replica.records import (
 )
 
 __all__ = [
+    "RECORDS",
     "ApplyError",
     "ClientSession",
     "Fetch",

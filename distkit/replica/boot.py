@@ -23,21 +23,21 @@ def registry(*tables: Iterable[Row]) -> Registry:
     return Registry(raft.MESSAGES, messages.MESSAGES, *tables, parts=raft.PARTS)
 
 
-def encoded(records: Iterable[Any], group: int = 0) -> list[tuple[int, int, bytes]]:
-    """Typed records as (kind, group, content) for the log. A block is passed by reference."""
+def encoded(records: Iterable[Any], group: int = 0, table: Registry = RECORDS) -> list[tuple[int, int, bytes]]:
+    """Typed records of a table as (kind, group, content) for the log. A block is passed by reference."""
     contents = []
     for record in records:
-        kind, buffers = RECORDS.encode_body(record)
+        kind, buffers = table.encode_body(record)
         contents.append((kind, group, buffers[0] if len(buffers) == 1 else b"".join(buffers)))
     return contents
 
 
-def decoded(records: Iterable[tuple[int, int, bytes]], group: int = 0) -> list[Any]:
+def decoded(records: Iterable[tuple[int, int, bytes]], group: int = 0, table: Registry = RECORDS) -> list[Any]:
     """The typed records of one group, in order, of what a log recovered.
 
     StorageError for a record that cannot be read: it passed its checksum, so another version wrote it.
     """
     try:
-        return [RECORDS.decode_body(kind, content) for kind, other, content in records if other == group]
+        return [table.decode_body(kind, content) for kind, other, content in records if other == group]
     except PeerError as error:
         raise StorageError(f"the log holds a record that this version cannot read: {error}") from error

@@ -130,6 +130,14 @@ class Clients:
         for client in self._clients.values():
             client.waiting.clear()
 
+    def last(self) -> int:
+        """After everything healed: the calls of the workload that must be answered. How many they are."""
+        up = [host.id for host in self.world.hosts.values() if host.up]
+        calls = self._workload.last_calls(self.world.scenario.calls, up, self.world.timeline.now)
+        for call in calls:
+            self.event(call)
+        return len(calls)
+
     # -- a call -------------------------------------------------------------------------------------------------------
 
     def _next(self, client: _Client) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from random import Random
 from typing import Any, Protocol
 
+from distkit.codec import Registry
 from distkit.core import Full, LocalError, Space, StorageError, Write
 from distkit.log import (
     SnapshotReader,
@@ -27,7 +28,7 @@ from distkit.log import (
     snapshot_name,
 )
 from distkit.raft.messages import Snapshot
-from distkit.replica import Release, SaveSnapshot, decoded, encoded
+from distkit.replica import RECORDS, Release, SaveSnapshot, decoded, encoded
 from distkit.sim.chance import below
 from distkit.sim.files import MemoryFiles
 
@@ -186,13 +187,16 @@ class _Received:
 
 
 class WalDisk:
-    """The log that ships on a disk in memory, driven as the log's thread of a node drives it."""
+    """The log that ships on a disk in memory, driven as the log's thread of a node drives it. `table`: of records."""
 
-    def __init__(self, node: int, incarnation: int, options: WalOptions, files: MemoryFiles) -> None:
+    def __init__(
+        self, node: int, incarnation: int, options: WalOptions, files: MemoryFiles, table: Registry = RECORDS
+    ) -> None:
         self.files = files
         self.torn_bytes = 0
         self._identity = WalIdentity(CLUSTER, node, incarnation)
         self._options = options
+        self._table = table
         self._wal: Wal | None = None
         self._queue: deque[Write] = deque()
         self._busy: list[Write] = []
@@ -206,12 +210,12 @@ class WalDisk:
         return self.files.space_bytes is not None
 
     def form(self, records: Iterable[Any]) -> None:
-        Wal.create(self.files, self._identity, encoded(records), self._options).close()
+        Wal.create(self.files, self._identity, encoded(records, table=self._table), self._options).close()
 
     def boot(self) -> list[Any]:
         self._wal, recovered = Wal.open(self.files, self._identity, self._options)
         self.torn_bytes = recovered.torn_bytes
-        return decoded(recovered.records)
+        return decoded(recovered.records, table=self._table)
 
     def submit(self, write: Write) -> None:
         self._queue.append(write)
@@ -223,7 +227,7 @@ class WalDisk:
             write = self._queue[0]
             try:
                 if write.records:
-                    self._log.append(encoded(write.records))
+                    self._log.append(encoded(write.records, table=self._table))
             except Full:
                 break  # it waits for space; what there was room for goes on
             self._busy.append(self._queue.popleft())

@@ -16,6 +16,7 @@ from distkit.sim.chance import SECOND, below, between, log_between, stream
 from distkit.sim.faults import LOSING
 from distkit.sim.network import NetworkOptions
 from distkit.sim.scenario import Call, ClockOptions, DiskOptions, Fault, Scenario
+from distkit.sim.systems import System
 from distkit.sim.workload import Workload
 
 PROFILES: Final = ("lite", "five", "swarm", "idle", "loaded")
@@ -46,24 +47,27 @@ _CLASSES: Final[dict[str, tuple[tuple[str, float, float, tuple[str, ...]], ...]]
 }
 #: They need the disk of bytes.
 _WAL_ONLY: Final = ("error", "rot", "misplace", "misdirect")
+#: How often leaders fall in a row (seconds) where the machine has no elections.
+_TIMEOUT: Final = 0.3
 #: Classes of blows that come in a row, see `_churn` and `_storm`.
 _SERIES: Final = ("churn", "storm")
 
 
-def draw(seed: int, profile: str, machine: str, workload: Workload) -> Scenario:
-    """The scenario of a seed, with the calls of a workload."""
+def draw(seed: int, profile: str, machine: str, system: System) -> Scenario:
+    """The scenario of a seed, for nodes of a system and with the calls of its workload."""
     if profile not in PROFILES:
         raise LocalError(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
     if profile == "idle":
         return Scenario(machine, seed, 5, 60.0)
     random = stream(seed, f"draw {profile}")
+    workload = system.workload()
     if profile == "loaded":
         return Scenario(machine, seed, 5, 20.0, calls=_quick(random, workload))
-    scenario = _swarm(random, seed, machine, _SHORT.get(profile, 0))
+    scenario = _swarm(random, seed, machine, system, _SHORT.get(profile, 0))
     clients = 1 + below(random, 5)
     count = int(scenario.seconds * log_between(random, 4, 64))
     calls = workload.calls(random, scenario.nodes, scenario.seconds, clients, count)
-    return replace(scenario, calls=_amiss(random, scenario, calls))
+    return system.aim(random, replace(scenario, calls=calls))
 
 
 def _quick(random: Random, workload: Workload) -> tuple[Call, ...]:
@@ -74,16 +78,16 @@ def _quick(random: Random, workload: Workload) -> tuple[Call, ...]:
     return tuple(sorted(calls[:4000], key=lambda call: call.time))
 
 
-def _swarm(random: Random, seed: int, machine: str, short: int) -> Scenario:
+def _swarm(random: Random, seed: int, machine: str, system: System, short: int) -> Scenario:
     lite = short > 0
     nodes = short or 1 + below(random, 9)
     seconds = between(random, 4, 8) if lite else between(random, 10, 30)
     # In many runs little is amiss: where all is, nothing gets far enough to go wrong.
-    share = (0.1, 0.2, 0.5)[below(random, 3)]
+    share = (0.2, 0.4, 0.6)[below(random, 3)]
     on = {name: random.random() < share for name in (*_CLASSES, "loss", "copy", "late", "old")}
     on |= {name: random.random() < 0.5 for name in (*_SERIES, "drift", "eager", "tiny")}
-    limits = _limits(random, on["tiny"])
-    timeout = dict(limits)["election_timeout"]
+    options = system.options(random, on["tiny"])
+    timeout = dict(options).get("election_timeout", _TIMEOUT)
     faults = _faults(random, nodes, seconds, [name for name in _CLASSES if on[name]], wal=not lite)
     if on["churn"]:
         faults += _churn(random, seconds, timeout)
@@ -120,18 +124,18 @@ def _swarm(random: Random, seed: int, machine: str, short: int) -> Scenario:
             wall=between(random, 0, 100) if on["drift"] else 0.0,
             late=int(log_between(random, 1e6, 2e8)) if on["drift"] else 0,
         ),
-        machine_options=limits,
+        machine_options=options,
         faults=tuple(sorted(faults, key=lambda fault: fault.time)),
     )
 
 
-def _amiss(random: Random, scenario: Scenario, calls: tuple[Call, ...]) -> tuple[Call, ...]:
+def amiss(random: Random, scenario: Scenario) -> Scenario:
     """In most runs everybody uses one key while something is amiss, and readers look at it on all nodes: wrong
     answers are given for a moment only, by a leader that does not know that it was deposed or by one that is new."""
     faults = [fault for fault in scenario.faults if fault.kind in ("isolate", "cut", "crash", "pause")]
-    reads = [call for call in calls if call.kind == "read"]
+    reads = [call for call in scenario.calls if call.kind == "read"]
     if not faults or not reads or random.random() < 0.3:
-        return calls
+        return scenario
     moments = [faults[below(random, len(faults))].time for _ in range(1 + below(random, 4))]
     timeout = dict(scenario.machine_options)["election_timeout"] * SECOND
     look = reads[below(random, len(reads))]
@@ -139,32 +143,32 @@ def _amiss(random: Random, scenario: Scenario, calls: tuple[Call, ...]) -> tuple
     def moved(call: Call) -> Call:
         return replace(call, time=moments[below(random, len(moments))] + int(between(random, 0.5, 2.5) * timeout))
 
-    found = [moved(call) if call.key == look.key or random.random() < 0.3 else call for call in calls]
+    found = [moved(call) if call.key == look.key or random.random() < 0.3 else call for call in scenario.calls]
     for node in range(1, scenario.nodes + 1):
         for _ in range(5 * len(moments)):
             found.append(replace(moved(look), client=100 * node + below(random, 3), node=node))
-    return tuple(sorted(found, key=lambda call: call.time))
+    return replace(scenario, calls=tuple(sorted(found, key=lambda call: call.time)))
 
 
-def _limits(random: Random, tiny: bool) -> tuple[tuple[str, float], ...]:
+def limits(random: Random, tiny: bool) -> tuple[tuple[str, float], ...]:
     """Options of the replicas: tiny ones make every mechanism take part."""
     heartbeat = between(random, 0.03, 0.1)
-    limits: dict[str, float] = {"heartbeat": heartbeat, "election_timeout": heartbeat * between(random, 3, 10)}
-    limits["evidence_delay"] = 0.02
-    limits["entries"] = int(log_between(random, 8, 400))
-    limits["keep_entries"] = below(random, 3) * int(log_between(random, 2, 100))
-    limits["fetch_timeout"] = between(random, 0.5, 3)
-    limits["forward_timeout"] = between(random, 0.3, 3)
+    found: dict[str, float] = {"heartbeat": heartbeat, "election_timeout": heartbeat * between(random, 3, 10)}
+    found["evidence_delay"] = 0.02
+    found["entries"] = int(log_between(random, 8, 400))
+    found["keep_entries"] = below(random, 3) * int(log_between(random, 2, 100))
+    found["fetch_timeout"] = between(random, 0.5, 3)
+    found["forward_timeout"] = between(random, 0.3, 3)
     if tiny:
-        limits["inflight_messages_max"] = 1 + below(random, 3)
-        limits["inflight_bytes_max"] = int(log_between(random, 64, 1 << 14))
-        limits["append_bytes_max"] = int(log_between(random, 1, 1 << 12))
-        limits["apply_entries_max"] = 1 + below(random, 8)
-        limits["proposals_max"] = 2 + below(random, 8)
-        limits["reads_max"] = 1 + below(random, 4)
-        limits["log_bytes_max"] = int(log_between(random, 1 << 12, 1 << 16))
-        limits["unapplied_bytes_max"] = int(log_between(random, 1 << 9, 1 << 14))
-    return tuple(limits.items())
+        found["inflight_messages_max"] = 1 + below(random, 3)
+        found["inflight_bytes_max"] = int(log_between(random, 64, 1 << 14))
+        found["append_bytes_max"] = int(log_between(random, 1, 1 << 12))
+        found["apply_entries_max"] = 1 + below(random, 8)
+        found["proposals_max"] = 2 + below(random, 8)
+        found["reads_max"] = 1 + below(random, 4)
+        found["log_bytes_max"] = int(log_between(random, 1 << 12, 1 << 16))
+        found["unapplied_bytes_max"] = int(log_between(random, 1 << 9, 1 << 14))
+    return tuple(found.items())
 
 
 def _faults(random: Random, nodes: int, seconds: float, classes: list[str], wal: bool) -> list[Fault]:
@@ -197,10 +201,13 @@ def _churn(random: Random, seconds: float, timeout: float) -> list[Fault]:
     time = between(random, 0.2, seconds * 0.5)
     faults = []
     for _ in range(3 + below(random, 8)):
-        kind, detail = "crash", "kill"
-        if random.random() < 0.7:
+        kind, detail, length = "crash", "kill", timeout * between(random, 0.5, 4.0)
+        fate = random.random()
+        if fate < 0.8:
             kind, detail = "isolate", ("", "", "in", "two", "two")[below(random, 5)]
-        faults.append(Fault(int(time * SECOND), kind, 0, timeout * between(random, 0.5, 4.0), detail))
+        faults.append(Fault(int(time * SECOND), kind, 0, length, detail))
+        if fate < 0.4:  # cut off and paused: it wakes up long after another was elected, and has heard nothing of it
+            faults.append(Fault(int(time * SECOND), "pause", 0, length * between(random, 0.5, 1.0), "stale"))
         time += timeout * between(random, 0.5, 5.0)
     return faults
 

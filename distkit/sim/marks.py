@@ -1,8 +1,8 @@
 """Coverage marks: rare things that must happen in a large enough number of runs, else the runs prove less than they
 seem to.
 
-A mark is a line of words that is counted where the thing is seen. `MARKS` says with which profile each must fire; a
-mark that fires and is not listed here is an error of the simulator, because nobody would miss it.
+A mark is a line of words that is counted where the thing is seen. `MARKS` and `SYNOD_MARKS` say with which profile
+each must fire; a mark that fires and is not listed here is an error of the simulator, because nobody would miss it.
 """
 
 from __future__ import annotations
@@ -13,25 +13,8 @@ from typing import Final
 _BOTH: Final = ("lite", "swarm")
 _SWARM: Final = ("swarm",)
 
-MARKS: Final[dict[str, tuple[str, ...]]] = {
-    # elections
-    "an election was held": _BOTH,
-    "an election was lost": _BOTH,
-    "a leader was deposed": _BOTH,
-    "a leader heard no quorum and stepped down": _BOTH,
-    "a leader died with entries that nobody else had": _BOTH,
-    "a node of a later term answered an old leader": _BOTH,
-    "leadership was transferred": _BOTH,
-    "a leadership transfer was asked for": _BOTH,
-    # the log
-    "an append was refused": _BOTH,
-    "a conflicting suffix was truncated": _BOTH,
-    "an entry of an earlier term was committed by one of a later term": _BOTH,
-    "a log was replaced by a snapshot": _BOTH,
-    "a snapshot was taken": _BOTH,
-    "a snapshot was installed": _BOTH,
-    "a snapshot was given up half-way": _SWARM,
-    "a node came back and replayed its log": _BOTH,
+#: What happens to disks, networks, clocks and processes, whatever runs there.
+_WORLD: Final[dict[str, tuple[str, ...]]] = {
     # the disk
     "a part of a write survived a crash": _BOTH,
     "a part of a write was lost in a crash": _BOTH,
@@ -57,6 +40,29 @@ MARKS: Final[dict[str, tuple[str, ...]]] = {
     "a damaged frame was refused": _SWARM,
     "a leader was paused and another was elected": _BOTH,
     "a clock jumped": _BOTH,
+}
+
+#: Of replicas.
+MARKS: Final[dict[str, tuple[str, ...]]] = {
+    **_WORLD,
+    # elections
+    "an election was held": _BOTH,
+    "an election was lost": _BOTH,
+    "a leader was deposed": _BOTH,
+    "a leader heard no quorum and stepped down": _BOTH,
+    "a leader died with entries that nobody else had": _BOTH,
+    "a node of a later term answered an old leader": _BOTH,
+    "leadership was transferred": _BOTH,
+    "a leadership transfer was asked for": _BOTH,
+    # the log
+    "an append was refused": _BOTH,
+    "a conflicting suffix was truncated": _BOTH,
+    "an entry of an earlier term was committed by one of a later term": _BOTH,
+    "a log was replaced by a snapshot": _BOTH,
+    "a snapshot was taken": _BOTH,
+    "a snapshot was installed": _BOTH,
+    "a snapshot was given up half-way": _SWARM,
+    "a node came back and replayed its log": _BOTH,
     # clients
     "a call was refused: busy": _BOTH,
     "a call was refused: full": _BOTH,
@@ -75,12 +81,39 @@ MARKS: Final[dict[str, tuple[str, ...]]] = {
     "a retry in a session got its answer": _BOTH,
 }
 
+#: Of single-decree Paxos.
+SYNOD_MARKS: Final[dict[str, tuple[str, ...]]] = {
+    **_WORLD,
+    # ballots
+    "a proposer was refused": _BOTH,
+    "a proposer proposed what it found among the promises": _BOTH,
+    "a proposer died between its proposal and the decision": _BOTH,
+    "a value was chosen after its proposer had died": _BOTH,
+    "a learner was told a vote": _BOTH,
+    # restarts
+    "an acceptor came back with its promise alone": _BOTH,
+    "an acceptor came back with its vote": _BOTH,
+    "a node came back and knew the decision": _BOTH,
+    # clients
+    "a proposal was chosen": _BOTH,
+    "a proposal was superseded": _BOTH,
+    "a proposal was refused: busy": _BOTH,
+    "a proposal was refused: full": _BOTH,
+    "a proposal was lost with its proposer": _BOTH,
+    "a proposal ended without an answer": _BOTH,
+}
 
-def missing(marks: Mapping[str, int], profile: str) -> list[str]:
+
+def marks_of(machine: str) -> dict[str, tuple[str, ...]]:
+    """The marks of what runs: of synods, or else of replicas."""
+    return SYNOD_MARKS if machine == "synod" else MARKS
+
+
+def missing(marks: Mapping[str, int], profile: str, machine: str = "raft") -> list[str]:
     """What should have happened in many runs of a profile and never did."""
-    return [mark for mark, profiles in MARKS.items() if profile in profiles and not marks.get(mark)]
+    return [mark for mark, profiles in marks_of(machine).items() if profile in profiles and not marks.get(mark)]
 
 
-def unknown(marks: Mapping[str, int]) -> list[str]:
+def unknown(marks: Mapping[str, int], machine: str = "raft") -> list[str]:
     """What happened and is not listed."""
-    return [mark for mark in marks if mark not in MARKS]
+    return [mark for mark in marks if mark not in marks_of(machine)]

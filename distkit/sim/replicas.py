@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
-from distkit.codec import FrameDecoder
 from distkit.core import Configuration, Full, IdentityError, Member, PeerError, StorageError, record
 from distkit.log import WalOptions
 from distkit.raft import RaftOptions, Snapshot, formation_records, recover
@@ -30,10 +29,13 @@ from distkit.replica import (
 from distkit.replica import fetch as pieces
 from distkit.sim.broken import require
 from distkit.sim.chance import SECOND, stream
+from distkit.sim.clients import Clients
 from distkit.sim.disks import CLUSTER, Disk, Receiver, RecordDisk, WalDisk
+from distkit.sim.draw import amiss, limits
 from distkit.sim.files import MemoryFiles
 from distkit.sim.host import Host
 from distkit.sim.raft_oracle import RaftOracle
+from distkit.sim.systems import frame
 from distkit.sim.workload import Workload
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ def incarnation(node: int, disks: int = 1) -> int:
 
 class ReplicaSystem:
     """Replicas over Raft, of the application that a workload brings."""
+
+    options = staticmethod(limits)
+    aim = staticmethod(amiss)
 
     def __init__(self, workload: Callable[[], Workload], recover: Callable[..., Any] = recover) -> None:
         self.workload = workload
@@ -81,6 +86,9 @@ class ReplicaSystem:
 
     def oracle(self, world: World) -> RaftOracle:
         return RaftOracle(world)
+
+    def clients(self, world: World) -> Clients:
+        return Clients(world)
 
     def boot(self, host: Host, records: list[Any], now: float) -> Any:
         if host.rotten and host.boots > 1 and host.world.oracle.lost_tail(host, records):
@@ -110,12 +118,7 @@ class ReplicaSystem:
             world.marks["a wiped node was refused"] += 1
 
     def decode(self, data: bytes) -> Any:
-        decoder = FrameDecoder(self.registry)
-        decoder.feed(data)
-        messages = [message for _, message in decoder]
-        if len(messages) != 1:
-            raise PeerError("the length of a frame is wrong")  # on a stream, the next one would show it
-        return messages[0]
+        return frame(self.registry, data)
 
     def described(self, message: Any) -> dict[str, Any]:
         return {"message": type(message).__name__, "term": getattr(message, "term", 0), "detail": _detail(message)}

@@ -20,6 +20,7 @@ from distkit.sim.objects import MODELS, ObjectsWorkload
 from distkit.sim.replicas import ReplicaSystem
 from distkit.sim.scenario import Scenario
 from distkit.sim.scenario import check as check_scenario
+from distkit.sim.synods import SynodSystem
 from distkit.sim.systems import System
 from distkit.sim.workload import Workload
 from distkit.sim.world import Trace, World
@@ -77,18 +78,21 @@ def simulate(workload: Callable[[], Workload], seeds: Iterable[int], profile: st
     """Test a state machine: run its workload with these seeds. SimulationFailed at the first that breaks a rule."""
     system = ReplicaSystem(workload)
     for seed in seeds:
-        outcome = run(_drawn(seed, profile, "raft", workload), system=system)
+        outcome = run(_drawn(seed, profile, "raft", system), system=system)
         if outcome.failed:
             raise SimulationFailed(outcome)
 
 
 def system_of(machine: str) -> System:
-    """The nodes that a scenario names: "raft", or FILE.py:NAME or MODULE:NAME of a Workload or System of one's own."""
+    """The nodes that a scenario names: raft, synod, or FILE.py:NAME or MODULE:NAME of a Workload or System of one's
+    own."""
     if machine == "raft":
         return ReplicaSystem(ObjectsWorkload)
+    if machine == "synod":
+        return SynodSystem()
     place, colon, name = machine.rpartition(":")
     if not colon:
-        raise LocalError(f"there is no machine {machine!r} to simulate: give raft, FILE.py:NAME or MODULE:NAME")
+        raise LocalError(f"there is no machine {machine!r} to simulate: give raft, synod, FILE.py:NAME or MODULE:NAME")
     try:
         found = getattr(_module(place), name)
         if isinstance(found, type) and issubclass(found, Workload):
@@ -117,12 +121,12 @@ def _module(place: str) -> Any:
 
 def drawn(seed: int, profile: str = "lite", machine: str = "raft") -> Scenario:
     """The scenario of a seed. LocalError: there is none, because the workload can't say what is called."""
-    return _drawn(seed, profile, machine, system_of(machine).workload)
+    return _drawn(seed, profile, machine, system_of(machine))
 
 
-def _drawn(seed: int, profile: str, machine: str, workload: Callable[[], Workload]) -> Scenario:
+def _drawn(seed: int, profile: str, machine: str, system: System) -> Scenario:
     try:
-        return draw(seed, profile, machine, workload())
+        return draw(seed, profile, machine, system)
     except LocalError:
         raise
     except Exception as error:  # anything: it comes out of the workload
@@ -182,11 +186,8 @@ def _heal(world: World) -> None:
     world.faults.heal()
     world.clients.stop()
     _until(world, "after everything healed", world.oracle.settled)
-    up = [host.id for host in world.hosts.values() if host.up]
-    calls = world.workload.last_calls(world.scenario.calls, up, world.timeline.now)
-    wanted = world.clients.acknowledged + len(calls)
-    for call in calls:
-        world.clients.event(call)
+    wanted = world.clients.acknowledged
+    wanted += world.clients.last()
 
     def unserved() -> str:
         missing = wanted - world.clients.acknowledged

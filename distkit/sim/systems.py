@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
-from distkit.codec import Registry
-from distkit.core import Write
+from distkit.codec import FrameDecoder, Registry
+from distkit.core import PeerError, Write
+from distkit.sim.linear import Operation
+from distkit.sim.scenario import Scenario
 from distkit.sim.workload import Workload
 
 if TYPE_CHECKING:
@@ -66,11 +69,43 @@ class Oracle(Protocol):
         ...
 
 
+class Callers(Protocol):
+    """The clients of a world."""
+
+    history: list[Operation]
+    acknowledged: int  #: calls that were answered
+    unknown: int  #: calls that ended without an answer
+
+    def event(self, what: Any) -> None:
+        """A call of the scenario falls due, or what was put into the timeline as CLIENT."""
+        ...
+
+    def stop(self) -> None:
+        """What was not begun is not called any more."""
+        ...
+
+    def last(self) -> int:
+        """After everything healed: make calls that must be answered. How many they are."""
+        ...
+
+    def finish(self) -> None:
+        """The end of the run."""
+        ...
+
+
 class System(Protocol):
     """A kind of node."""
 
     registry: Registry
     workload: Callable[[], Workload]
+
+    def options(self, random: Random, tiny: bool) -> tuple[tuple[str, float], ...]:
+        """The machine options of a drawn scenario; `tiny` ones make every mechanism take part."""
+        ...
+
+    def aim(self, random: Random, scenario: Scenario) -> Scenario:
+        """A drawn scenario with its calls and faults moved to where they matter to this kind of node."""
+        ...
 
     def host(self, world: World, node: int) -> Host:
         """A host with the disk of a new node."""
@@ -78,6 +113,10 @@ class System(Protocol):
 
     def oracle(self, world: World) -> Any:
         """An Oracle."""
+        ...
+
+    def clients(self, world: World) -> Any:
+        """Callers."""
         ...
 
     def boot(self, host: Host, records: list[Any], now: float) -> Any:
@@ -99,3 +138,13 @@ class System(Protocol):
     def described(self, message: Any) -> dict[str, Any]:
         """What the trace says of a message: message, term, detail."""
         ...
+
+
+def frame(registry: Registry, data: bytes) -> Any:
+    """The message of one frame. PeerError: it is damaged."""
+    decoder = FrameDecoder(registry)
+    decoder.feed(data)
+    messages = [message for _, message in decoder]
+    if len(messages) != 1:
+        raise PeerError("the length of a frame is wrong")  # on a stream, the next one would show it
+    return messages[0]

@@ -17,7 +17,6 @@ from typing import Any, Final
 from distkit.core import PeerError
 from distkit.sim.broken import Broken
 from distkit.sim.chance import SECOND, stream
-from distkit.sim.clients import Clients
 from distkit.sim.faults import Faults
 from distkit.sim.host import IDLE, Host
 from distkit.sim.network import Network
@@ -70,7 +69,7 @@ class World:
         self.workload = system.workload()
         self.oracle = system.oracle(self)
         self.hosts = {node: system.host(self, node) for node in range(1, scenario.nodes + 1)}
-        self.clients = Clients(self)
+        self.clients = system.clients(self)
         self.faults = Faults(self)
         self._chance = stream(scenario.seed, "world")
         self._messages = 0

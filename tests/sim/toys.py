@@ -16,7 +16,6 @@ from distkit.core import Output, PeerError, Space, Write, record
 from distkit.sim import Call, Fault, Outcome, Scenario, Workload, run
 from distkit.sim.chance import SECOND
 from distkit.sim.clients import Clients
-from distkit.sim.clients import Clients
 from distkit.sim.disks import RecordDisk
 from distkit.sim.host import Host
 from distkit.sim.network import NetworkOptions
@@ -217,9 +216,6 @@ class Toys:
 
     def oracle(self, world: Any) -> ToyOracle:
         return ToyOracle(self)
-
-    def clients(self, world: Any) -> Clients:
-        return Clients(world)
 
     def boot(self, host: Host, records: list[Any], now: float) -> ToyGuest:
         return ToyGuest(self.machine(self, host, records, now))
