@@ -16,8 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from test_sim_users import machine, returning
 
 from distkit.sim import drawn, run
+from distkit.sim.replicas import ReplicaSystem
 
 FILE = Path(__file__).with_name("sim_digests.json")
 SEEDS = {"lite": range(20), "swarm": range(3)}
@@ -85,6 +87,14 @@ def test_watching_a_run_changes_nothing() -> None:
     scenario = drawn(8)
     assert run(scenario, events.append).digest == run(scenario, strict=True).digest == run(scenario).digest
     assert len(events) > 100
+
+
+def test_states_are_a_part_of_the_digest() -> None:
+    scenario = drawn(5)
+    systems = [ReplicaSystem(machine(digest=returning(state))) for state in (b"one", b"two", b"one")]
+    found = [run(replace(scenario, calls=()), system=system) for system in systems]
+    assert found[0].events == found[1].events
+    assert found[0].digest == found[2].digest != found[1].digest
 
 
 def test_other_seeds_are_other_runs() -> None:
