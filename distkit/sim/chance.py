@@ -14,6 +14,7 @@ _EXPONENTIAL: Final = (
     16, 49, 82, 117, 154, 191, 229, 270, 312, 356, 402, 450, 500, 554, 611, 669,
     733, 801, 872, 950, 1034, 1126, 1227, 1340, 1467, 1611, 1780, 1983, 2237, 2577, 3093, 4204,
 )
+assert len(_EXPONENTIAL) == 32
 # fmt: on
 
 
@@ -43,7 +44,7 @@ def log_between(random: Random, low: float, high: float) -> float:
 
 def exponential(random: Random, mean: int) -> int:
     """A waiting time with this mean, from a table; at most 4 times the mean."""
-    return mean * _EXPONENTIAL[below(random, len(_EXPONENTIAL))] // 1000
+    return mean * _EXPONENTIAL[int(random.random() * 32)] // 1000
 
 
 def chosen(random: Random, weights: dict[str, float]) -> str:

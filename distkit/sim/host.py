@@ -49,6 +49,7 @@ class Host:
         self.guest: Any = None
         self.machine: Any = None
         self._chance = stream(world.seed, f"host {node}")
+        self._eager = world.scenario.eager
         self._clock = NodeClock(0.0, 1.0, 0)
         self._wall_offset = 0
         self._space = Space.OK  # as the machine was told
@@ -184,7 +185,7 @@ class Host:
         """Something came in: flush now, or let it share a flush with what comes next."""
         if self._flushing:
             return
-        if self._chance.random() < self.world.scenario.eager:
+        if self._eager >= 1.0 or self._chance.random() < self._eager:
             self.flush()
         else:
             self._flushing = True

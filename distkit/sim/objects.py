@@ -32,11 +32,10 @@ KINDS: Final = {
     "q": {"enqueue": 1.2, "dequeue": 1.0},
     "m": {"acquire": 1.0, "release": 1.0},
 }
-#: The models of `distkit.sim.linear` that judge them.
+#: The models of `distkit.sim.linear` that judge them, but for lists.
 MODELS: Final = {
     "r": "register",
     "c": "cas-register",
-    "l": "append-list",
     "n": "counter",
     "q": "fifo-queue",
     "m": "mutex",
@@ -182,6 +181,8 @@ class ObjectsWorkload(Workload):
     # -- everything, at the end ---------------------------------------------------------------------------------------
 
     def operation(self, call: Call, answer: Any, called: float, returned: float) -> Operation | None:
+        if call.key.startswith("l"):
+            return None  # judged already, and completely: each answer is a place in the order
         kind, value = call.kind, call.value
         output = json.loads(answer) if isinstance(answer, bytes) else answer
         given: Any = value
@@ -193,11 +194,7 @@ class ObjectsWorkload(Workload):
             given = (value & 0xFFFFFFFF, value >> 32)
         elif kind in ("read", "dequeue"):
             given = None
-        if kind == "append":  # the list before it: without that, appends at the same time have too many orders to try
-            output = tuple(self._lists[call.key].values[: output - 1]) if output else None
-        elif kind == "read" and call.key[0] == "l":
-            output = tuple(self._lists[call.key].values[: output[0]]) if output else ()
-        elif kind == "read" and call.key[0] == "n":
+        if kind == "read" and call.key[0] == "n":
             output = output or 0
         return Operation(call.client, kind, given, output, called, returned, call.key)
 

@@ -10,7 +10,7 @@ Sources: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algori
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from distkit._fast.codec import block_entries, block_info
 from distkit.core import Outcome, Reply, RoleName, Write
@@ -28,6 +28,9 @@ from distkit.raft.messages import (
     Truncate,
 )
 from distkit.sim.broken import fail, require
+
+#: A member of an enumeration by name costs as much as a call.
+LEADER: Final = RoleName.LEADER
 
 #: What a node says about its own log or vote: it may leave only when that is durable.
 HELD = (RequestVote, RequestVoteReply, AppendEntriesReply, InstallSnapshotReply)
@@ -288,7 +291,7 @@ class Ledger:
         other = self.nodes.get(leader)
         if other is None or not other.up or other.machine.term != term:
             return
-        if other.machine.role is RoleName.LEADER:
+        if other.machine.role is LEADER:
             mine, theirs = node.durable.term_of(index), other.accepted.term_of(index)
             same = mine == theirs or -1 in (mine, theirs)
             require(same, "log matching", "acknowledged an entry that differs", index, mine, theirs)
@@ -298,60 +301,64 @@ class Ledger:
     def state(self, node: View) -> None:
         """Look at a machine after its flush."""
         s, accepted, durable = node.machine.state, node.accepted, node.durable
+        last = accepted.base + len(accepted.terms) - 1
         if s.term < node.term_seen:
             fail("monotone", "term falls from", node.term_seen, "to", s.term)
         node.term_seen = s.term
         if accepted.term != s.term:
             fail("durability", "term", s.term, "was never written", accepted.term)
-        if accepted.last != s.last:
-            fail("durability", "log ends at", s.last, "written", accepted.last)
-        if s.role is RoleName.LEADER:
+        if last != s.last:
+            fail("durability", "log ends at", s.last, "written", last)
+        if s.role is LEADER:
             self.leads(node)
             self._matches(node)
         if s.commit != node.commit_seen:
             self._commit(node, s.commit)
-        flushed = s.flushed
-        if not s.applied <= min(s.commit, flushed) <= s.commit <= s.last:
-            fail("positions", "applied", s.applied, "flushed", flushed, "commit", s.commit, "last", s.last)
+        flushed, commit = s.flushed, s.commit
+        if not (s.applied <= commit <= last and s.applied <= flushed):
+            fail("positions", "applied", s.applied, "flushed", flushed, "commit", commit, "last", last)
         if flushed > durable.last:
             fail("positions", "flushed", flushed, "durable", durable.last)
         stored, held = durable.term_of(flushed), accepted.term_of(flushed)
         if stored != held and -1 not in (stored, held):
             fail("positions", "flushed entry was rewritten:", flushed)
-        if not s.window.base_index <= s.snapshot.index <= s.commit:
+        if not s.window.base_index <= s.snapshot.index <= commit:
             fail("positions", "purged, snapshot, commit out of order")
 
     def leads(self, node: View) -> None:
         """A leader that is new is the only one of its term, and has all that is committed."""
-        machine, accepted = node.machine, node.accepted
-        if machine.role is not RoleName.LEADER or self.leaders.get(machine.term) == node.id:
+        s, accepted = node.machine.state, node.accepted
+        if s.role is not LEADER or self.leaders.get(s.term) == node.id:
             return
-        only = machine.term not in self.leaders
+        only = s.term not in self.leaders
         require(
             only,
             "election safety",
             "node",
             node.id,
             "and node",
-            self.leaders.get(machine.term),
+            self.leaders.get(s.term),
             "both lead term",
-            machine.term,
+            s.term,
         )
-        self.leaders[machine.term] = node.id
+        self.leaders[s.term] = node.id
         for index in range(accepted.base, len(self.committed)):
-            complete = accepted.term_of(index) == self.committed[index] or self.committed_by[index] >= machine.term
+            complete = accepted.term_of(index) == self.committed[index] or self.committed_by[index] >= s.term
             require(complete, "leader completeness", "leader", node.id, "lacks committed entry", index)
 
     def _matches(self, node: View) -> None:
         """What a leader takes for acknowledged is on the peer's disk. A peer with a higher term owes it nothing."""
-        accepted = node.accepted
+        accepted, nodes = node.accepted, self.nodes
+        base, terms, term = accepted.base, accepted.terms, accepted.term
         for peer, progress in node.machine.state.progress.items():
-            other = self.nodes.get(peer)
-            match = progress.match
-            if other is None or other.lost_tail or other.accepted.term != accepted.term or match < other.durable.base:
+            other = nodes.get(peer)
+            if other is None or other.lost_tail or other.accepted.term != term:
                 continue
-            stored = other.durable.term_of(match)
-            if stored != accepted.term_of(match) and match >= accepted.base:
+            match, durable = progress.match, other.durable
+            if match < durable.base or match < base:
+                continue
+            stored = durable.term_of(match)
+            if stored != terms[match - base]:
                 fail("log matching", "leader", node.id, "takes", match, "of node", peer, "for what it is not:", stored)
 
     def _commit(self, node: View, commit: int) -> None:
@@ -364,12 +371,12 @@ class Ledger:
             term = accepted.term_of(index)
             if index == len(self.committed):
                 self.committed.append(term)
-                self.committed_by.append(node.machine.term)
+                self.committed_by.append(node.machine.state.term)
                 fresh = True
             if self.committed[index] != term:
                 fail("committed entries", "node", node.id, "committed another entry at", index)
         node.commit_seen = commit
-        if fresh and node.machine.role is RoleName.LEADER and self.committed[commit] != node.machine.term:
+        if fresh and node.machine.role is LEADER and self.committed[commit] != node.machine.term:
             fail("committed entries", "leader", node.id, "committed", commit, "of an earlier term by counting")
         if fresh and len(self.nodes) >= self.majority:
             holders = [each for each in self.nodes.values() if each.durable.term_of(commit) == self.committed[commit]]

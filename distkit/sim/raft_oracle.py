@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from distkit.sim.world import World
 
 
+#: A member of an enumeration by name costs as much as a call.
+FOLLOWER, CANDIDATE, LEADER = RoleName.FOLLOWER, RoleName.CANDIDATE, RoleName.LEADER
+
+
 class _Node:
     """What the ledger sees of a host."""
 
@@ -29,7 +33,7 @@ class _Node:
         self.term_seen = self.commit_seen = 0
         self.lost_tail = False
         self.seen: tuple[Any, ...] = ()
-        self.role = (RoleName.FOLLOWER, 0)  # and term
+        self.role = (FOLLOWER, 0)  # and term
         self.flight: list[Any] = []  # records of writes that are not durable yet
         self.applied: list[tuple[int, int, bytes, bytes]] = []  # by the flush under way
 
@@ -55,7 +59,7 @@ class RaftOracle:
         node.durable, node.accepted, node.flight = found, found.copy(), []
         node.machine = host.guest.raft
         node.up, node.seen = True, ()
-        node.role = (RoleName.FOLLOWER, found.term)
+        node.role = (FOLLOWER, found.term)
         if host.boots > 1 and found.commit > found.base:
             self.world.marks["a node came back and replayed its log"] += 1
         node.applied.clear()
@@ -100,7 +104,7 @@ class RaftOracle:
     def crashed(self, host: Host) -> None:
         node = self.nodes[host.id]
         node.up = False
-        if node.role[0] is RoleName.LEADER:
+        if node.role[0] is LEADER:
             last, term = node.accepted.last, node.accepted.terms[-1]
             if all(other.accepted.term_of(last) != term for other in self.nodes.values() if other is not node):
                 self.world.marks["a leader died with entries that nobody else had"] += 1
@@ -176,15 +180,13 @@ class RaftOracle:
     def leader(self) -> int:
         """The leader of the highest term, 0: none."""
         leading = [
-            (node.machine.term, node.id)
-            for node in self.nodes.values()
-            if node.up and node.machine.role is RoleName.LEADER
+            (node.machine.term, node.id) for node in self.nodes.values() if node.up and node.machine.role is LEADER
         ]
         return max(leading, default=(0, 0))[1]
 
     def led(self, host: Host) -> bool:
         """Whether the node leads some term, as far as it knows."""
-        return self.nodes[host.id].role[0] is RoleName.LEADER
+        return self.nodes[host.id].role[0] is LEADER
 
     def settled(self) -> str:
         """Why the group is not at rest; "" if it is: one leader, equal logs and states, nobody is owed anything."""
@@ -230,9 +232,9 @@ class RaftOracle:
 
 def _change(before: tuple[RoleName, int], now: tuple[RoleName, int]) -> str:
     """The mark of a change of (role, term)."""
-    if before[0] is RoleName.LEADER and now[0] is not RoleName.LEADER:
+    if before[0] is LEADER and now[0] is not LEADER:
         return "a leader was deposed" if now[1] > before[1] else "a leader heard no quorum and stepped down"
-    if before[0] is RoleName.CANDIDATE and now[0] is not RoleName.LEADER and now[1] >= before[1]:
+    if before[0] is CANDIDATE and now[0] is not LEADER and now[1] >= before[1]:
         return "an election was lost"
     return ""
 
