@@ -20,7 +20,7 @@ from typing import Any
 
 from distkit.core import LocalError
 
-PACKAGES = ("log", "raft", "replica", "sim")
+PACKAGES = ("log", "raft", "paxos", "replica", "sim")
 _ALIAS = "mutated_distkit"
 #: Compiled modules that no patch touches, as every copy has them.
 _unpatched: dict[str, CodeType] = {}
