@@ -155,6 +155,8 @@ class Host:
         """Use a door of the machine now. Errors that the project raises on purpose are findings here."""
         try:
             return getattr(self.machine, door)(self._now(), *arguments)
+        except Broken:
+            raise  # whoever watches the machine has judged it
         except DistkitError as error:
             raise _raised(self, door, error) from error
 
@@ -177,6 +179,8 @@ class Host:
             return
         try:
             self.machine.receive(self._now(), source, message)
+        except Broken:
+            raise  # whoever watches the machine has judged it
         except DistkitError as error:
             raise _raised(self, "receive", error) from error
         self.touched()
@@ -228,6 +232,8 @@ class Host:
         """Take what the machine has caused."""
         try:
             output = self.machine.flush(self._now())
+        except Broken:
+            raise  # whoever watches the machine has judged it
         except DistkitError as error:
             raise _raised(self, "flush", error) from error
         world = self.world
