@@ -206,6 +206,17 @@ class Ledger:
                 reply,
             )
 
+    def judge(self, proposals: Sequence[tuple[int, Pair]], known: Sequence[tuple[int, Pair]]) -> None:
+        """S3, S4, S6, S7 of a moment: what the `disk`s hold, what was ever proposed or voted for (ballot, proposal) and
+        who takes what for chosen (node, proposal). For those who have not followed all that led there."""
+        self._choose()
+        for ballot, pair in proposals:
+            self._one_value(ballot, pair)
+        for ballot, pair in proposals:
+            require(self._safe(ballot, pair), "S4", pair, "is proposed at", ballot, "but another may be chosen below")
+        for node, pair in known:
+            require(self.chosen == pair, "S7", "node", node, "takes", pair, "for chosen; it is", self.chosen)
+
     # -- judgements ---------------------------------------------------------------------------------------------------
 
     def _one_value(self, ballot: int, pair: Pair) -> None:
