@@ -174,7 +174,7 @@ class SynodOracle:
                 return f"learner {node.id} does not know the decision"
             if node.machine.chosen is not None and node.decided is None:
                 return f"node {node.id} knows the decision, and did not deliver it"
-            waiting = node.machine.status().tickets_waiting
+            waiting = len(self.world.hosts[node.id].guest.tickets)
             if waiting and self.answers(node.id):
                 return f"node {node.id} owes answers to {waiting} proposals"
         return ""
