@@ -32,7 +32,7 @@ _TAG_BYTES: Final = 8
 class _Running:
     """A call that is under way."""
 
-    __slots__ = ("attempts", "call", "called", "content", "maybe", "sequence", "ticket", "token")
+    __slots__ = ("attempts", "call", "called", "content", "maybe", "node", "sequence", "ticket", "token")
 
     def __init__(self, call: Call, content: bytes, called: int, token: Any) -> None:
         self.call = call
@@ -40,6 +40,7 @@ class _Running:
         self.called = called
         self.token = token  # the workload's
         self.attempts = 0
+        self.node = 0  # where the attempt under way went
         self.maybe = False  # an attempt ended without an answer: it may have taken effect
         self.sequence = 0
         self.ticket = 0
@@ -83,7 +84,7 @@ class Clients:
         if running is None or running.ticket != what[1]:
             return None
         if self._tickets.pop(running.ticket, None) is not None:
-            host = self.world.hosts[self._node(running)]
+            host = self.world.hosts[running.node]
             if host.up and not host.paused and running.ticket in host.guest.tickets:
                 host.guest.tickets.discard(running.ticket)
                 if host.call("cancel", running.ticket):
@@ -165,7 +166,8 @@ class Clients:
         world = self.world
         self._last_ticket += 1
         running.ticket = ticket = self._last_ticket
-        host = world.hosts[self._node(running)]
+        running.node = self._choose(running)
+        host = world.hosts[running.node]
         if not host.up:
             return self._later(client, running)
         call = running.call
@@ -191,8 +193,13 @@ class Clients:
                 host.input("propose", ticket, running.content, session.id, running.sequence, session.lowest)
         return None
 
-    def _node(self, running: _Running) -> int:
-        """Where this attempt goes: each to the next node."""
+    def _choose(self, running: _Running) -> int:
+        """Where an attempt goes: each to the next node. A call for node 0 first goes to whoever has led for longest:
+        there a read would be stale, and a write lost."""
+        if running.call.node == 0 and running.attempts == 1:
+            led = [host for host in self.world.hosts.values() if host.up and self.world.oracle.led(host)]
+            if led:
+                return min(led, key=lambda host: host.guest.raft.term).id
         return (running.call.node - 1 + running.attempts - 1) % len(self.world.hosts) + 1
 
     def _later(self, client: _Client, running: _Running) -> None:
@@ -293,7 +300,7 @@ class Clients:
 
     def _tell_return(self, client: _Client, running: _Running, outcome: str) -> None:
         if self.world.trace is not None:
-            node = self._node(running)
+            node = running.node
             self.world.tell("return", node, client=client.id, id=running.ticket, outcome=outcome, value=None)
 
 

@@ -44,7 +44,7 @@ class Host:
         self.boots = 0
         self.slow = 1.0  #: its disk takes so many times as long
         self.stalled_until = 0
-        self.peers: set[int] = set()  #: with whom it believes to be connected
+        self.peers: dict[int, int] = {}  #: with whom it believes to be connected, and which start of theirs that is
         self.die_at = ""  #: crash at this point of the next flush or write: "flushed", "written", "durable", "sent"
         self.guest: Any = None
         self.machine: Any = None

@@ -136,6 +136,8 @@ class ObjectsWorkload(Workload):
             client = 1 + below(random, clients)
             # Most clients stay with their node, some are everywhere.
             node = 1 + (below(random, nodes) if random.random() < elsewhere else (client - 1) % nodes)
+            if random.random() < 0.1:
+                node = 0  # an old leader, if there is one
             key = keys[below(random, len(keys))]
             if random.random() < 0.004:
                 calls.append(Call(time, client, 1 + below(random, nodes), "transfer", "", 0))

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 #: Time between an ask for a piece of a snapshot and its arrival, and after which a fetch is given up.
 _PIECE: Final = SECOND // 500
-_FETCH_MAX: Final = 5 * SECOND
+_FETCH_MAX: Final = 2 * SECOND
 _PIECE_BYTES: Final = 512
 #: Events of the machine that are not transitions.
 _TOLD: Final = ("Send", "Receive", "Ready", "InitState", "Replicate")

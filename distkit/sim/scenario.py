@@ -71,7 +71,8 @@ class Fault:
 
 @record
 class Call:
-    """At `time` client `client` begins `kind` on `key` at `node`, once it is done with what came before."""
+    """At `time` client `client` begins `kind` on `key` at `node` (0: the node that has led for longest), once it is
+    done with what came before."""
 
     time: int
     client: int
@@ -210,8 +211,3 @@ def without_chance(scenario: Scenario, fates: dict[tuple[int, int, int], tuple[s
     """The same run with what struck its messages as a script."""
     script = tuple((*key, kind, number) for key, (kind, number) in fates.items())
     return replace(scenario, script=script)
-
-
-def as_record(scenario: Scenario) -> dict[str, Any]:
-    """Its options in a few words, for reports."""
-    return {"nodes": scenario.nodes, "seconds": scenario.seconds, "faults": len(scenario.faults)}

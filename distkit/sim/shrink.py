@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from distkit.core import LocalError
 from distkit.sim.chance import SECOND
+from distkit.sim.faults import LOSING
 from distkit.sim.network import NetworkOptions
 from distkit.sim.scenario import ClockOptions, DiskOptions, Scenario, without_chance
 from distkit.sim.simulation import Outcome
@@ -111,7 +112,8 @@ class Shrinker:
     def _nodes(self) -> None:
         """Fewer nodes, without what happened to those that are gone."""
         scenario = self.best.scenario
-        for nodes in range(1, scenario.nodes):
+        losing = sum(each.kind in LOSING for each in scenario.faults)
+        for nodes in range(2 * losing + 1, scenario.nodes):  # what no cluster survives is no finding
             faults = tuple(each for each in scenario.faults if each.node <= nodes and _known(each.detail, nodes))
             calls = tuple(each for each in scenario.calls if each.node <= nodes)
             script = tuple(each for each in scenario.script or () if max(each[:2]) <= nodes)

@@ -159,18 +159,17 @@ class World:
         cut = self.network.cut
         linked = all(host.up for host in pair) and (node, other) not in cut and (other, node) not in cut
         for one, two in (pair, pair[::-1]):
+            if two.id in one.peers and (not linked or one.peers[two.id] != two.boots):
+                del one.peers[two.id]
+                one.input("lost", two.id, "reset" if linked else reason)  # a new start makes the old connection end
             if linked and two.id not in one.peers and one.up:
-                one.peers.add(two.id)
+                one.peers[two.id] = two.boots
                 one.input("connected", two.id)
-            elif not linked and two.id in one.peers:
-                one.peers.discard(two.id)
-                one.input("lost", two.id, reason)
 
     def reset(self, node: int, other: int) -> None:
         """The connection between two nodes breaks, and is made again."""
         for one, two in ((self.hosts[node], self.hosts[other]), (self.hosts[other], self.hosts[node])):
-            if two.id in one.peers:
-                one.peers.discard(two.id)
+            if one.peers.pop(two.id, None) is not None:
                 one.input("lost", two.id, "reset")
         self.connect(node, other)
 

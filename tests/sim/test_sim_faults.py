@@ -123,6 +123,14 @@ def test_a_reset_breaks_connections_and_they_are_made_again() -> None:
     assert max(time for time, _ in again) < 520 * MS
 
 
+def test_a_node_that_is_back_before_anybody_noticed_was_lost_all_the_same() -> None:
+    toys = Toys()
+    toys.run(nodes=3, faults=(fault("crash", 500, 1, 0.05),))  # without a word, and up again after 50 ms
+    assert {(peer, reason) for _, _, peer, reason in toys.told("lost", 2)} == {(1, "reset")}
+    again = [time for time, _, peer in toys.told("connected", 2) if peer == 1 and time > 500 * MS]
+    assert len(again) == 1
+
+
 def test_both_ends_see_a_cut_and_its_end() -> None:
     toys = Toys()
     toys.run(seconds=3.0, faults=(fault("cut", 200, 1, 1.0, "1>2"),))
