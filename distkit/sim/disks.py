@@ -95,7 +95,7 @@ class Disk(Protocol):
 
 
 class RecordDisk:
-    """Typed records. `torn` says how many of those under way survived the last crash."""
+    """Typed records in a list."""
 
     def __init__(self) -> None:
         self.space = Space.OK

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
-from distkit.core import Configuration, Full, IdentityError, Member, PeerError, StorageError, record
+from distkit.core import Configuration, Full, IdentityError, LocalError, Member, PeerError, StorageError, record
 from distkit.log import WalOptions
 from distkit.raft import RaftOptions, Snapshot, formation_records, recover
 from distkit.raft import messages as raft
@@ -325,6 +325,9 @@ def _options(world: World) -> tuple[RaftOptions, ReplicaOptions]:
     policy = {each.name for each in fields(SnapshotPolicy)}
     own = {each.name for each in fields(RaftOptions)}
     replica = {name: value for name, value in given.items() if name not in policy | own}
+    unknown = set(replica) - {each.name for each in fields(ReplicaOptions)}
+    if unknown:
+        raise LocalError(f"replicas have no option {', '.join(sorted(unknown))}: a scenario of another version?")
     snapshot = SnapshotPolicy(**{name: value for name, value in given.items() if name in policy})
     return (
         RaftOptions(**{name: value for name, value in given.items() if name in own}),
