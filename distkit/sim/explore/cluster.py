@@ -1,9 +1,9 @@
-"""Every interleaving of real machines, as a model for `search`.
+"""Every interleaving of real machines, as a space for `search`.
 
-A state is a budget and a number for each node. The number stands for all that the node is: its machine, its disk, the
-writes under way, and every message that it ever sent. Messages thus are a set that only grows: each may arrive at any
-time, any number of times, or never. A move changes one node, and depends on that node and at most one other one; so
-each distinct move runs the real machine once, and from then on is a look-up.
+The parts are the nodes. The number of a node stands for all that it is, its condition: machine, disk, writes under way,
+and every message that it ever sent. Messages thus are a set that only grows: each may arrive at any time, any number of
+times, or never. A move changes one node, and depends on that node and at most one other one; so each distinct move runs
+the real machine once, and from then on is a look-up.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from collections.abc import Iterable, Iterator
 from itertools import permutations
 from typing import Any, Final
 
-from distkit.core import record
+from distkit._fast.explore import NOWHERE
+from distkit.core import LocalError, record
 from distkit.sim.broken import Broken
 from distkit.sim.explore.node import Node
+from distkit.sim.explore.search import State
 from distkit.sim.explore.subject import Subject
-
-#: (what was spent, number of each node's condition)
-State = tuple[int, ...]
 
 
 @record
@@ -32,241 +31,177 @@ class Move:
 
 
 class Condition:
-    """One of the things that a node can be. `after`: the moves that need no other node, once they are known."""
+    """One of the things that a node can be. `letters`: what it ever sent, by target; `outcomes`: what is known of its
+    moves, (number of the condition after it, cost)."""
 
-    __slots__ = ("after", "letters", "node", "outcomes", "view")
+    __slots__ = ("letters", "node", "outcomes", "view")
 
     def __init__(self, node: Node, view: int) -> None:
         self.node = node
         self.view = view
-        self.after: tuple[tuple[int, int], ...] | None = None
         self.outcomes: dict[Move, tuple[int, int]] = {}
-        letters: dict[int, list[Any]] = {}
-        for target, message in node.sent:
-            letters.setdefault(target, []).append(message)
-        self.letters = letters
+        self.letters: dict[int, list[Any]] = {}
+        for target, message in sorted(node.sent, key=repr):
+            self.letters.setdefault(target, []).append(message)
 
 
 class Conditions:
     """All that one node, or any of several that are alike, was found to be."""
 
     def __init__(self, subject: Subject, first: Node) -> None:
-        self.subject = subject
         self.all: list[Condition] = []
+        self.views: list[Any] = []
+        self._subject = subject
         self._numbers: dict[Any, int] = {}
         self._views: dict[Any, int] = {}
-        self.views: list[Any] = []
         self.number(first)
 
     def number(self, node: Node) -> int:
         """The number of a condition."""
-        key = self.subject.freezer.freeze(node)
+        key = self._subject.freezer.freeze(node)
         number = self._numbers.setdefault(key, len(self.all))
         if number == len(self.all):
-            view = self.subject.view(node)
-            place = self._views.setdefault(view, len(self.views))
-            if place == len(self.views):
-                self.views.append(view)
-            self.all.append(Condition(node, place))
+            looks = self._subject.view(node)
+            view = self._views.setdefault(looks, len(self.views))
+            if view == len(self.views):
+                self.views.append(looks)
+            self.all.append(Condition(node, view))
         return number
 
 
 def run(node: Node, move: Move) -> Node:
-    """A copy of the node after the move."""
+    """A copy of the node after the move. Raises Broken."""
     after: Node = node.subject.freezer.fork(node)
-    detail = move.detail
-    if move.kind == "deliver":
-        source, message, now = detail
-        after.receive(now, source, message)
-    elif move.kind == "complete":
-        after.complete(*detail)
-    elif move.kind == "crash":
-        after.crash(*detail)
-    elif move.kind == "tick":
-        after.tick(*detail)
-    else:
-        after.call(*detail)
+    getattr(after, move.kind)(*move.detail)
     return after
 
 
 class Cluster:
-    """The model."""
+    """The space. With `symmetry`, states that differ in the names of exchangeable nodes only are one."""
 
     def __init__(self, subject: Subject, *, symmetry: bool = True) -> None:
         self.subject = subject
         self.nodes = subject.nodes
-        alike = subject.exchangeable if symmetry else ()
-        shared: Conditions | None = None
-        self.conditions: list[Conditions] = []  # by place
-        for node in self.nodes:
-            if node in alike and shared is not None:
-                self.conditions.append(shared)
-                continue
-            self.conditions.append(Conditions(subject, Node(subject, node)))
-            if node in alike:
-                shared = self.conditions[-1]
-        self._pairs: list[list[dict[int, tuple[tuple[int, int], ...]]]] = [[{} for _ in self.nodes] for _ in self.nodes]
-        self._judged: set[tuple[int, ...]] = set()
-        self._dearer: Final = subject.attempts + 2  # what a crash costs: one attempt too many is never taken for it
-        self._allowed = {
-            crashes * self._dearer + attempts
-            for crashes in range(subject.crashes + 1)
-            for attempts in range(subject.attempts + 1)
-        }
+        alike = subject.exchangeable if symmetry and len(subject.exchangeable) > 1 else ()
+        if alike != self.nodes[: len(alike)]:
+            raise LocalError(f"nodes that are exchangeable come first; {alike} in {self.nodes} do not")
         self.runs = 0  #: moves that a real machine made
-        self._symmetry = _Symmetry(self, alike) if len(alike) > 1 else None
+        self.conditions: list[Conditions] = []  #: by place; nodes that are alike share theirs
+        for place, node in enumerate(self.nodes):
+            known = 0 < place < len(alike)
+            self.conditions.append(self.conditions[0] if known else Conditions(subject, Node(subject, node)))
+        # One attempt too many must not be taken for a crash.
+        self._crash: Final = subject.attempts + 2
+        self.first: State = (0,) * (len(self.nodes) + 1)
+        self.allowed = (b"\1" * (subject.attempts + 1) + b"\0") * (subject.crashes + 1)
+        self.low, self.high = 1, 1 + len(alike)
+        self.orders = list(permutations(range(len(alike)))) if alike else []
+        self._alike = alike
 
-    # -- the model ----------------------------------------------------------------------------------------------------
+    # -- what the search asks -----------------------------------------------------------------------------------------
 
-    def initial(self) -> Iterator[State]:
-        """Every node has just started for the first time."""
-        yield (0,) * (len(self.nodes) + 1)
-
-    def check(self, state: State) -> None:
-        """Judge what the nodes show together, if it is new."""
-        views = tuple([each.all[number].view for each, number in zip(self.conditions, state[1:], strict=True)])
-        if views not in self._judged:
-            self.subject.judge(
-                {node: each.views[view] for node, each, view in zip(self.nodes, self.conditions, views, strict=True)}
-            )
-            self._judged.add(views)
-
-    def successors(self, state: State) -> list[State]:
-        """All states one move away."""
-        reached: list[State] = []
-        spent = state[0]
-        for place, number in enumerate(state[1:], 1):
-            row = self._pairs[place - 1]
-            alone = self.conditions[place - 1].all[number].after
-            if alone is None:
-                alone = self._alone(place - 1, number)
-            for after, cost in alone:
-                if cost and spent + cost not in self._allowed:
-                    continue
-                changed = list(state)
-                changed[0] = spent + cost
-                changed[place] = after
-                reached.append(tuple(changed))
-            for other, source in enumerate(state[1:]):
-                pair = number << 32 | source
-                together = row[other].get(pair)
-                if together is None:
-                    together = self._together(place - 1, number, other, source)
-                for after, cost in together:
-                    if cost and spent + cost not in self._allowed:
-                        continue
-                    changed = list(state)
-                    changed[0] = spent + cost
-                    changed[place] = after
-                    reached.append(tuple(changed))
-        if self._symmetry is not None:
-            return [self._symmetry.canonical(each) for each in reached]
-        return reached
-
-    # -- moves that were not met before -------------------------------------------------------------------------------
-
-    def _alone(self, place: int, number: int) -> tuple[tuple[int, int], ...]:
+    def alone(self, place: int, number: int) -> list[tuple[int, int]]:
         """Where a node can get by itself."""
-        found = self.conditions[place].all[number]
-        after = self._outcomes(place, number, _moves_alone(self.nodes[place], found.node))
-        found.after = after
-        return after
+        return self._outcomes(place, number, self.moves_alone(place, number))
 
-    def _together(self, place: int, number: int, other: int, source: int) -> tuple[tuple[int, int], ...]:
+    def together(self, place: int, number: int, other: int, source: int) -> list[tuple[int, int]]:
         """Where what another node has ever sent can get a node."""
-        letters = self.conditions[other].all[source].letters.get(self.nodes[place], ())
-        node, sender = self.nodes[place], self.nodes[other]
-        moves = [Move(node, "deliver", (sender, each, now)) for each in letters for now in self.subject.moments]
-        after = self._outcomes(place, number, moves)
-        self._pairs[place][other][number << 32 | source] = after
-        return after
+        return self._outcomes(place, number, self.moves_together(place, other, source))
 
-    def _outcomes(self, place: int, number: int, moves: Iterable[Move]) -> tuple[tuple[int, int], ...]:
+    def view(self, place: int, number: int) -> int:
+        """What a node shows to the judge."""
+        return self.conditions[place].all[number].view
+
+    def judge(self, views: tuple[int, ...]) -> None:
+        """Judge what the nodes show together."""
+        places = zip(self.nodes, self.conditions, views, strict=True)
+        self.subject.judge({node: conditions.views[view] for node, conditions, view in places})
+
+    def renamed(self, place: int, number: int, order: int) -> int:
+        """The condition with other names for the nodes that are alike."""
+        conditions = self.conditions[place]
+        node: Node = self.subject.freezer.fork(conditions.all[number].node)
+        names = {self._alike[old]: self._alike[new] for new, old in enumerate(self.orders[order])}
+        self.subject.renamed(node, names)
+        return conditions.number(node)
+
+    def broken(self, state: State) -> Broken:
+        """The rule that a move out of this state breaks."""
+        for move, after, _ in self.moves(state):
+            if after is None:
+                return self.error(state, move)
+        raise LocalError("no move breaks a rule: what the subject says of a node does not depend on the node alone")
+
+    # -- what people ask ----------------------------------------------------------------------------------------------
+
+    def moves(self, state: State) -> Iterator[tuple[Move, State | None, int]]:
+        """(move, state after it or None if it breaks a rule, its place) of every move that is allowed."""
+        for place, number in enumerate(state[1:]):
+            for move in self._moves_of(state, place, number):
+                after, cost = self.outcome(place, number, move)
+                spent = state[0] + cost
+                if spent < len(self.allowed) and self.allowed[spent]:
+                    changed = (spent, *state[1 : place + 1], after, *state[place + 2 :])
+                    yield move, None if after == NOWHERE else changed, place
+
+    def _moves_of(self, state: State, place: int, number: int) -> Iterator[Move]:
+        yield from self.moves_alone(place, number)
+        for other, source in enumerate(state[1:]):
+            if other != place:
+                yield from self.moves_together(place, other, source)
+
+    def error(self, state: State, move: Move) -> Broken:
+        """What a move breaks."""
+        place = self.nodes.index(move.node)
+        try:
+            run(self.node(place, state), move)
+        except Broken as error:
+            return error
+        raise LocalError(f"{move} breaks a rule once, and then does not: machines must be functions of their inputs")
+
+    def node(self, place: int, state: State) -> Node:
+        """The node at a place. One that is alike others may bear the name of another one of them."""
+        return self.conditions[place].all[state[place + 1]].node
+
+    def moves_alone(self, place: int, number: int) -> Iterator[Move]:
+        """What can happen to a node without another one."""
+        name, node = self.nodes[place], self.conditions[place].all[number].node
+        for count in range(1, len(node.writes) + 1):
+            yield Move(name, "complete", (count,))
+        for timer in self.subject.timers(node):
+            yield Move(name, "tick", (timer,))
+        for verb, arguments in self.subject.calls(node):
+            yield Move(name, "call", (verb, arguments))
+        if self.subject.crashes:
+            for keep in range(sum(len(write.records) for write in node.writes) + 1):
+                yield Move(name, "crash", (keep,))
+
+    def moves_together(self, place: int, other: int, source: int) -> Iterator[Move]:
+        """Deliveries of all that another node has ever sent to this one."""
+        node, sender = self.nodes[place], self.nodes[other]
+        for message in self.conditions[other].all[source].letters.get(node, ()):
+            for now in self.subject.moments:
+                yield Move(node, "receive", (now, sender, message))
+
+    # -- moves of real machines ---------------------------------------------------------------------------------------
+
+    def _outcomes(self, place: int, number: int, moves: Iterable[Move]) -> list[tuple[int, int]]:
         found = dict.fromkeys([self.outcome(place, number, move) for move in moves])
-        return tuple(sorted(each for each in found if each[0] != number))
+        return [each for each in found if each[0] != number]
 
     def outcome(self, place: int, number: int, move: Move) -> tuple[int, int]:
-        """(what the node then is, what the move costs). Raises Broken."""
-        table = self.conditions[place]
-        source = table.all[number]
-        known = source.outcomes.get(move)
-        if known is not None:
-            return known
-        self.runs += 1
-        try:
-            after = run(source.node, move)
-        except Broken as error:
-            raise BrokenMove(error, move) from error
-        cost = self.subject.begun(source.node, after) + self._dearer * (move.kind == "crash")
-        outcome = source.outcomes[move] = table.number(after), cost
-        return outcome
-
-
-def _moves_alone(name: int, node: Node) -> Iterator[Move]:
-    """What can happen to a node without another one. `name`: which of several that are alike it is."""
-    for count in range(1, len(node.writes) + 1):
-        yield Move(name, "complete", (count,))
-    for timer in node.subject.timers(node):
-        yield Move(name, "tick", (timer,))
-    for verb, arguments in node.subject.calls(node):
-        yield Move(name, "call", (verb, arguments))
-    if node.subject.crashes:
-        for keep in range(sum(len(write.records) for write in node.writes) + 1):
-            yield Move(name, "crash", (keep,))
-
-
-class BrokenMove(Broken):
-    """A move broke a rule."""
-
-    def __init__(self, error: Broken, move: Move) -> None:
-        super().__init__(error.rule, str(error).removeprefix(f"{error.rule}: "))
-        self.move = move
-
-
-class _Symmetry:
-    """Which of all states that differ in the names of exchangeable nodes stands for them."""
-
-    def __init__(self, cluster: Cluster, alike: tuple[int, ...]) -> None:
-        self.cluster = cluster
-        places = [place for place, node in enumerate(cluster.nodes, 1) if node in alike]
-        self._low, self._high = places[0], places[-1] + 1
-        self._others = [place for place in range(1, len(cluster.nodes) + 1) if not self._low <= place < self._high]
-        self._alike = alike
-        #: Each order of the exchangeable nodes: order[i] is who takes the i-th place.
-        self.orders = list(permutations(range(len(alike))))
-        self._same = self.orders[0]
-        self._sorting: dict[State, list[tuple[int, ...]]] = {}
-        self._renamed: dict[tuple[int, int, tuple[int, ...]], int] = {}
-
-    def canonical(self, state: State) -> State:
-        """The state that stands for this one."""
-        columns = state[self._low : self._high]
-        orders = self._sorting.get(columns)
-        if orders is None:
-            wanted = tuple(sorted(columns))
-            orders = [each for each in self.orders if tuple([columns[one] for one in each]) == wanted]
-            self._sorting[columns] = orders
-        if len(orders) == 1:
-            order = orders[0]
-            return state if order is self._same else self.reordered(state, order)
-        return min([self.reordered(state, order) for order in orders])
-
-    def reordered(self, state: State, order: tuple[int, ...]) -> State:
-        """The same state with other names."""
-        changed = list(state)
-        low = self._low
-        changed[low : self._high] = [state[low + one] for one in order]
-        for place in self._others:
-            key = (place, state[place], order)
-            number = self._renamed.get(key)
-            if number is None:
-                number = self._renamed[key] = self._rename(place - 1, state[place], order)
-            changed[place] = number
-        return tuple(changed)
-
-    def _rename(self, place: int, number: int, order: tuple[int, ...]) -> int:
-        conditions = self.cluster.conditions[place]
-        node: Node = self.cluster.subject.freezer.fork(conditions.all[number].node)
-        names = {self._alike[one]: self._alike[new] for new, one in enumerate(order)}
-        self.cluster.subject.renamed(node, names)
-        return conditions.number(node)
+        """(what the node then is, what the move costs)."""
+        conditions = self.conditions[place]
+        before = conditions.all[number]
+        known = before.outcomes.get(move)
+        if known is None:
+            cost = self._crash if move.kind == "crash" else 0
+            self.runs += 1
+            try:
+                after = run(before.node, move)
+            except Broken:
+                known = NOWHERE, cost
+            else:
+                known = conditions.number(after), cost + self.subject.begun(before.node, after)
+            before.outcomes[move] = known
+        return known
