@@ -32,13 +32,14 @@ _TAG_BYTES: Final = 8
 class _Running:
     """A call that is under way."""
 
-    __slots__ = ("attempts", "call", "called", "content", "maybe", "node", "sequence", "ticket", "token")
+    __slots__ = ("attempts", "call", "called", "content", "floor", "maybe", "node", "sequence", "ticket", "token")
 
-    def __init__(self, call: Call, content: bytes, called: int, token: Any) -> None:
+    def __init__(self, call: Call, content: bytes, called: int, token: Any, floor: int) -> None:
         self.call = call
         self.content = content  # the command, with something that makes it unique in front
         self.called = called
         self.token = token  # the workload's
+        self.floor = floor  # up to this index of the log all was done before the call
         self.attempts = 0
         self.node = 0  # where the attempt under way went
         self.maybe = False  # an attempt ended without an answer: it may have taken effect
@@ -68,7 +69,8 @@ class Clients:
         self._numbers = 0  # of commands
         self._last_ticket = 0
         self._undone: set[bytes] = set()  # commands that definitely did not take effect
-        self._done: set[bytes] = set()  # those that did
+        self._done: dict[bytes, int] = {}  # those that did, and at which index
+        self._answered = 0  # the highest index of which some client has seen the effect
         self._workload = world.workload
 
     # -- events -------------------------------------------------------------------------------------------------------
@@ -109,6 +111,7 @@ class Clients:
         if reply.outcome is Outcome.COMMITTED:
             self._committed(client, running, reply)
         elif reply.outcome is Outcome.READABLE:
+            self._ordered(running, guest.machine.applied_index + 1)
             self._finish(client, running, self._workload.query(guest.application, running.call))
         elif reply.outcome is Outcome.LOST:
             self._lost(client, running)
@@ -156,7 +159,9 @@ class Clients:
             self._numbers += 1
             random = stream(self.world.seed, f"command {call.client} {call.time} {call.value}")
             content = tagged(self._numbers, workload.command(call, random))
-        client.running = running = _Running(call, content, self.world.timeline.now, workload.called(call))
+        client.running = running = _Running(
+            call, content, self.world.timeline.now, workload.called(call), self._answered
+        )
         if client.session is not None and call.kind not in _READS:
             running.sequence = client.session.begin()
         return self._attempt(client, running)
@@ -220,7 +225,15 @@ class Clients:
         if running.maybe:
             self.world.marks["a retry in a session got its answer"] += 1
         require(running.content in self._done, "tickets", "an answer to what was not applied:", call)
+        self._ordered(running, self._done[running.content])
         return self._finish(client, running, reply.result)
+
+    def _ordered(self, running: _Running, index: int) -> None:
+        """What is answered comes behind all that was answered before it was called, whatever it is about: `index` is
+        that of the command, or the one that a read comes before."""
+        rule = "stale read" if running.call.kind == "read" else "linearizability"
+        require(index > running.floor, rule, running.call, "comes before", index, "though called after", running.floor)
+        self._answered = max(self._answered, index if running.content else index - 1)
 
     def _finish(self, client: _Client, running: _Running, output: Any) -> None:
         """The call was answered."""
@@ -295,7 +308,7 @@ class Clients:
     def applied(self, index: int, content: bytes, result: bytes) -> None:
         """A command is applied for the first time."""
         require(content not in self._undone, "tickets", "an operation that was refused takes effect:", content)
-        self._done.add(content)
+        self._done[content] = index
         self._workload.applied(index, untagged(content), result)
 
     def _tell_return(self, client: _Client, running: _Running, outcome: str) -> None:

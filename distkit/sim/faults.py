@@ -214,6 +214,7 @@ class Faults:
         files = _files(host)
         if files is not None and host.up:
             self.world.marks["a write failed"] += 1
+            host.failing = True
             files.fail("pwritev", 1 + below(self._chance, 4), OSError(errno.EIO, "injected"))
         self._over(host, fault, "restart")
 
@@ -221,6 +222,7 @@ class Faults:
         files = _files(host)
         if files is not None and host.up:
             self.world.marks["a sync failed and marked its pages clean"] += 1
+            host.failing = True
             files.fail_sync(1 + below(self._chance, 4))
         self._over(host, fault, "restart")
 

@@ -40,6 +40,7 @@ class Host:
         self.paused = False
         self.barred = ""  #: why it must never run again: its disk lost what others rely on
         self.rotten = False  #: its disk was damaged on purpose
+        self.failing = False  #: its disk fails on purpose, until the next start
         self.starved = False  #: there was too little space to start
         self.boots = 0
         self.slow = 1.0  #: its disk takes so many times as long
@@ -69,6 +70,7 @@ class Host:
         random = self._chance
         self.boots += 1
         self.up, self.paused = True, False
+        self.failing = False
         self._held, self._stale = [], None
         self._timer = 0
         self._flushing = False
@@ -119,6 +121,8 @@ class Host:
         self.world.tell("stop", self.id, reason=reason)
         if damaged:
             self.world.damaged(self, reason)
+        elif not (self.failing or self.rotten or self.disk.full):
+            raise Broken("disk", f"node {self.id} ends itself, but nothing was done to its disk: {reason}")
         self.crash(power=False)
 
     def pause(self, stale: bool) -> None:

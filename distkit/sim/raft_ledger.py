@@ -98,7 +98,9 @@ class Stored:
 
     def says(self, other: Stored) -> bool:
         """Whether a node that starts with this may be taken for one that starts with the other."""
-        if (self.term, self.vote, self.last) != (other.term, other.vote, other.last):
+        if (self.term, self.vote, self.commit, self.last) != (other.term, other.vote, other.commit, other.last):
+            return False
+        if self.snapshot_index != other.snapshot_index:
             return False
         low = max(self.base, other.base)
         return self.terms[low - self.base :] == other.terms[low - other.base :]
@@ -199,6 +201,16 @@ class Ledger:
         for _, message in write.then:
             if type(message) not in HELD:
                 fail("durability", "needs no disk but waits for it:", message)
+
+    def recovered(self, node: View, records: Iterable[Any]) -> None:
+        """A node starts with these records: what they say of an entry is what once was written."""
+        for record in records:
+            if type(record) is Entries:
+                time_us = block_info(record.block)[3]
+                for index, term, kind, payload in entries_of(record.block):
+                    known = self.entries.get((index, term))
+                    same = known is not None and known[1:] == (kind, payload, time_us)
+                    require(same, "disk", "node", node.id, "came back with another entry", index, "of term", term)
 
     def _recoverable(self, node: View) -> None:
         """A crash may keep any prefix of the records; what it would then take for committed must be."""

@@ -36,6 +36,7 @@ class _Node:
         self.role = (FOLLOWER, 0)  # and term
         self.flight: list[Any] = []  # records of writes that are not durable yet
         self.applied: list[tuple[int, int, bytes, bytes]] = []  # by the flush under way
+        self.last_applied = 0  # the last command's index, or that of the snapshot it went on from
 
 
 class RaftOracle:
@@ -46,6 +47,9 @@ class RaftOracle:
         self.nodes: dict[int, _Node] = {node: _Node(node) for node in range(1, world.scenario.nodes + 1)}
         self.ledger = Ledger(self.nodes, world.scenario.nodes)
         self.results: dict[int, tuple[bytes, bytes]] = {}  #: index -> (command, its result)
+        self.before: dict[int, int] = {}  #: index of a command -> that of the one before it
+        self.digests: dict[int, bytes] = {}  #: applied index -> digest of the state
+        self._newest = 0  # index of a command
         self.taken: dict[bytes, int] = {}  #: command -> index at which it was applied
 
     # -- what a host tells --------------------------------------------------------------------------------------------
@@ -53,9 +57,11 @@ class RaftOracle:
     def booted(self, host: Host, records: Iterable[Any]) -> None:
         """A node came back: with what it had made durable, and at most some of what was under way besides."""
         node = self.nodes[host.id]
+        records = list(records)
         found = Stored.recovered(records)
         if host.boots > 1:
             self._survived(node, found)
+            self.ledger.recovered(node, records)
         node.durable, node.accepted, node.flight = found, found.copy(), []
         node.machine = host.guest.raft
         node.up, node.seen = True, ()
@@ -75,6 +81,7 @@ class RaftOracle:
         require(node.machine.term == found.term, "disk", "node", host.id, "recovered term", node.machine.term)
         vote = node.machine.state.vote
         require(vote == found.vote, "disk", "node", host.id, "recovered a vote for", vote, "instead of", found.vote)
+        self.loaded(host, host.guest.machine.applied_index)
 
     def _survived(self, node: _Node, found: Stored) -> None:
         possible = node.durable.copy()
@@ -127,7 +134,7 @@ class RaftOracle:
             self._look(node, s)
         if node.applied:
             for each in node.applied:
-                self._applied(*each)
+                self._applied(node, *each)
             node.applied.clear()
 
     def _look(self, node: _Node, s: Any) -> None:
@@ -160,20 +167,42 @@ class RaftOracle:
         kind: type[_Watched] = type(type(application).__name__, (_Watched,), {})
         return kind(self.nodes[host.id].applied, application)
 
-    def _applied(self, index: int, term: int, command: bytes, result: bytes) -> None:
-        """State machine safety; and no operation takes effect twice."""
+    def loaded(self, host: Host, index: int) -> None:
+        """A node goes on from a state that was saved."""
+        self.nodes[host.id].last_applied = index
+        self.stands(host, index)
+
+    def stands(self, host: Host, index: int) -> None:
+        """All of a state, also what no result shows, is equal wherever this index was the last that was applied."""
+        digest = host.guest.machine.digest()
+        same = self.digests.setdefault(index, digest) == digest
+        require(same, "state machine safety", "states differ: that of node", host.id, "from others at", index)
+
+    def _applied(self, node: _Node, index: int, term: int, command: bytes, result: bytes) -> None:
+        """State machine safety: in order, none left out; and no operation takes effect twice."""
+        rule = "state machine safety"
         known = self.results.get(index)
         if known is None:
-            committed = self.ledger.committed
-            legal = index < len(committed) and committed[index] == term
-            require(legal, "state machine safety", "applied but not committed:", index)
+            self._first(index, term, command)
             self.results[index] = (command, result)
             before = self.taken.setdefault(command, index)
             require(before == index, "at most once", command, "is applied at", before, "and at", index)
             self.world.clients.applied(index, command, result)
         else:
-            same = known == (command, result)
-            require(same, "state machine safety", "at", index, known, "elsewhere, here", command, result)
+            require(known == (command, result), rule, "at", index, known, "elsewhere, here", command, result)
+        dense = self.before[index] <= node.last_applied < index
+        require(dense, rule, "node", node.id, "applied", index, "after", node.last_applied, "not", self.before[index])
+        node.last_applied = index
+
+    def _first(self, index: int, term: int, command: bytes) -> None:
+        """A command is applied for the first time anywhere."""
+        ledger, rule = self.ledger, "state machine safety"
+        committed = index < len(ledger.committed) and ledger.committed[index] == term
+        require(committed, rule, "applied but not committed:", index)
+        known = ledger.entries.get((index, term))
+        require(known is None or known[2].endswith(command), rule, "applied what is not in the log at", index)
+        require(index > self._newest, rule, "applied", index, "though none did before", self._newest)
+        self.before[index], self._newest = self._newest, index
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

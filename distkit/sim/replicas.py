@@ -194,6 +194,8 @@ class ReplicaGuest:
             self._reply(reply)
         for work in output.snapshots:
             if isinstance(work, SaveSnapshot):
+                if work.index == self.machine.applied_index:
+                    self.world.oracle.stands(self.host, work.index)
                 self._in_turn(_SAVE, self._save, work)
             elif isinstance(work, LoadSnapshot):
                 self._in_turn(_SAVE, self._load, work.snapshot)
@@ -242,6 +244,7 @@ class ReplicaGuest:
 
     def _load(self, snapshot: Snapshot) -> None:
         self.machine.load(self.host.disk.chunks(snapshot))
+        self.world.oracle.loaded(self.host, snapshot.index)
         self.world.marks["a snapshot was installed"] += 1
         self.host.input("restored", snapshot)
 
@@ -278,6 +281,10 @@ class ReplicaGuest:
             return self._later(SECOND // 2, self._ask, work, fetch, receiver, until)
         try:
             answer = source.guest.piece(self.host.id, request)
+        except StorageError as error:
+            source.stop(str(error))  # it is the giver's file that is damaged
+            return self._later(SECOND // 2, self._ask, work, fetch, receiver, until)
+        try:
             offset = fetch.received
             receiver.write(offset, fetch.take(answer))
         except (SnapshotGone, Full):

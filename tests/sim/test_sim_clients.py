@@ -25,6 +25,10 @@ class Server(ToyMachine):
     def begin(self, now: float) -> None:
         self.toys.servers[self.node] = self  # type: ignore[attr-defined]
 
+    @property
+    def applied_index(self) -> int:
+        return self.toys.index  # type: ignore[attr-defined, no-any-return]
+
     def propose(self, now: float, ticket: int, content: bytes, *session: int) -> None:
         self.asked("propose", ticket, content, *session)
         self.toys.policy(self, ticket, content)  # type: ignore[attr-defined]

@@ -266,8 +266,16 @@ class BrokenDisk(RecordDisk):
         return super().complete()
 
 
+class Failing(Steady):
+    """On a disk that fails on purpose."""
+
+    def begin(self, now: float) -> None:
+        super().begin(now)
+        self.host.failing = True
+
+
 def test_a_node_whose_disk_fails_ends_itself_and_comes_back_with_the_heal() -> None:
-    toys = Toys(Steady, disk=BrokenDisk)
+    toys = Toys(Failing, disk=BrokenDisk)
     assert not toys.run(nodes=1).rule
     assert len(toys.told("durable", 1)) >= 2
     assert len([1 for time, _ in toys.told("durable", 1) if time < SECOND]) == 2

@@ -157,7 +157,8 @@ class Applying:
     def _host(self, node: int) -> Any:
         records = tuple(formation_records(ReplicaSystem(ObjectsWorkload).configuration(2)))
         machine = recover(records, node=node, incarnation=1000 + node, random=Random(1), now=1.0)
-        host = SimpleNamespace(id=node, boots=1, guest=SimpleNamespace(raft=machine))
+        replica = SimpleNamespace(applied_index=0, digest=bytes)
+        host = SimpleNamespace(id=node, boots=1, guest=SimpleNamespace(raft=machine, machine=replica))
         self.oracle.booted(host, records)
         assert machine.role is RoleName.FOLLOWER
         return host
