@@ -1,6 +1,7 @@
-"""The mutants of Raft live with the tests of its bug tables."""
+"""The mutants of Raft and of the synod live with the tests of their bug tables."""
 
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "raft"))
+for folder in ("raft", "paxos"):
+    sys.path.append(str(Path(__file__).parents[1] / folder))

@@ -7,7 +7,11 @@ from math import ceil
 from typing import Any
 
 from sim_copies import Copy, load
-from sim_mutants import MUTANTS, PROOF, SimMutant
+from sim_mutants import MUTANTS as REPLICA_MUTANTS
+from sim_mutants import PROOF, SimMutant
+from synod_sim_mutants import SYNOD
+
+MUTANTS = (*REPLICA_MUTANTS, *SYNOD)
 
 #: The shrunk scenario of a mutant has at most so many faults, those of messages included.
 FAULTS_MAX = 12
@@ -49,14 +53,14 @@ def hunt(mutant: SimMutant, *, tenth: bool = False, shrink: bool = False) -> Hun
     found = _first(copy, mutant, ceil(mutant.seeds / 10) if tenth else mutant.seeds)
     if not found.rule or not shrink:
         return found
-    scenario = copy.drawn(found.seed, mutant.profile)
+    scenario = copy.drawn(found.seed, mutant.profile, mutant.machine)
     small = copy.Shrinker(copy.run, runs_max=_SHRINK_RUNS_MAX).shrink(scenario)
     return Hunt(mutant, found.rule, found.text, found.seed, found.runs, small)
 
 
 def _first(copy: Copy, mutant: SimMutant, seeds: int) -> Hunt:
     for seed in range(seeds):
-        outcome = copy.run(copy.drawn(seed, mutant.profile))
+        outcome = copy.run(copy.drawn(seed, mutant.profile, mutant.machine))
         if outcome.failed:
             return Hunt(mutant, outcome.rule, outcome.text, seed, seed + 1)
     return Hunt(mutant, "", runs=seeds)
@@ -68,7 +72,7 @@ def _hunt_proof(mutant: SimMutant) -> Hunt:
     if mutant.mark:
         copy = load(*mutant.patches)
         for seed in range(mutant.seeds):
-            if mutant.mark in copy.run(copy.drawn(seed, mutant.profile)).marks:
+            if mutant.mark in copy.run(copy.drawn(seed, mutant.profile, mutant.machine)).marks:
                 return Hunt(mutant, "", runs=seed + 1)
         return Hunt(mutant, "coverage", f"this never happens any more: {mutant.mark}", runs=mutant.seeds)
     if not mutant.sentinel:

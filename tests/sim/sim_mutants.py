@@ -31,6 +31,7 @@ class SimMutant:
     sentinel: str = ""
     mark: str = ""
     rare: bool = False  #: it takes more than a tenth of the seeds
+    machine: str = "raft"
 
 
 def _mutant(
