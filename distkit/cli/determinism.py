@@ -56,6 +56,7 @@ def _lines(hash_seed: str, *arguments: str, statuses: tuple[int, ...] = (0, 1, 2
             text=True,
             timeout=_SECONDS_MAX,
             check=False,
+            process_group=0,  # Ctrl-C in a terminal is for this process, which then ends the other
         )
     except subprocess.TimeoutExpired:
         raise LocalError(f"a process ran seeds for more than {_SECONDS_MAX} s: give fewer of them") from None

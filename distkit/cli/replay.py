@@ -71,6 +71,7 @@ def command(context: click.Context, what: str, profile: str, machine: str, trace
     if picture is not None:
         title = f"{scenario.machine}, {'seed ' + what if is_seed(what) else Path(what).name}"
         picture.write(draw_picture(events, title=title))
+        picture.flush()  # a full disk shows here: the error of a close is lost
     if outcome.failed:
         context.exit(1)
     if outcome.rule:

@@ -31,7 +31,8 @@ def seeds_of(context: click.Context, parameter: click.Parameter, value: str) -> 
     """A:B, the seeds from A up to B, without B; the callback of an option."""
     first, _, end = value.partition(":")
     if not (is_seed(first) and is_seed(end) and int(first) < int(end) <= _SEEDS_MAX):
-        raise click.BadParameter(f"{value!r} is not a range of seeds: give A:B with A below B, such as 0:100", context)
+        text = f"{value!r:.100} is not a range of seeds: give A:B with A below B, such as 0:100, B up to {_SEEDS_MAX:,}"
+        raise click.BadParameter(text, context)
     return int(first), int(end)
 
 
@@ -95,7 +96,10 @@ def run_in_children(seeds: range, profile: str, machine: str, jobs: int) -> Gene
 def _child(share: range, profile: str, machine: str) -> subprocess.Popen[str]:
     arguments = [f"{share.start}:{share.stop}", "--step", str(share.step), "--profile", profile, "--machine", machine]
     command = [sys.executable, "-m", "distkit", "sim", "--lines", "--seeds", *arguments]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ours
+    # A group of its own: Ctrl-C in a terminal is for the parent, which says so once and ends its children.
+    return subprocess.Popen(  # noqa: S603 - ours
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, process_group=0
+    )
 
 
 def _read(number: int, child: subprocess.Popen[str], lines: queue.SimpleQueue[tuple[int, str | None]]) -> None:

@@ -71,7 +71,7 @@ def command(
         raise click.UsageError(str(error), context) from error
     absent = missing(marks, profile, machine) if wanted else []
     for mark in absent:
-        click.echo(f"never happened: {mark}")
+        _say(f"never happened: {mark}", json_file)
     if failures or absent:
         context.exit(1)
     if undecided:
@@ -96,23 +96,27 @@ def _run(
             marks.update(line["marks"])
             if json_file is not None:
                 json_file.write(json.dumps(line) + "\n")
+                json_file.flush()  # a full disk shows here: the error of a close is lost
             if line["rule"] == "undecided":
                 undecided += 1
             elif line["rule"]:
                 failures += 1
-                console.print(f"seed {line['seed']}: {line['text'][:2000]}", style="red", markup=False)
-                console.print(f"    {line['reproduce']}", markup=False)
-            taken = perf_counter() - start
-            rate = f"{done / taken:.1f} seeds/s, {events / taken:,.0f} events/s, {failures} failed, {len(marks)} marks"
+                console.print(f"seed {line['seed']}: {line['text'][:2000]}", style="red", markup=False, soft_wrap=True)
+                console.print(f"    {line['reproduce']}", markup=False, highlight=False, soft_wrap=True)
+            rate = f"{done / (perf_counter() - start):.1f}/s, {failures} failed, {len(marks)} marks"
             progress.update(task, advance=1, rate=rate)
     taken = perf_counter() - start
-    click.echo(
+    summary = (
         f"{len(share)} {profile} seeds: {failures} failed, {undecided} undecided; {events:,} events, "
         f"{events / taken:,.0f}/s; {virtual:,.0f} virtual seconds in {taken:.1f} s"
     )
-    for mark, count in sorted(marks.items()):
-        click.echo(f"  {count:>9,}  {mark}")
+    _say("\n".join([summary, *(f"  {count:>9,}  {mark}" for mark, count in sorted(marks.items()))]), json_file)
     return failures, undecided, marks
+
+
+def _say(text: str, json_file: TextIO | None) -> None:
+    """For people: on standard output, unless that is the JSON file."""
+    click.echo(text, err=json_file is not None and json_file.name == "<stdout>")
 
 
 def _progress(console: Console) -> Progress:
@@ -124,4 +128,5 @@ def _progress(console: Console) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        disable=not console.is_interactive,
     )

@@ -217,6 +217,25 @@ def test_marks_that_never_fired_fail_when_asked_for() -> None:
     assert "never happened: " in result.output
 
 
+@pytest.mark.parametrize("verb", [["sim", "--seeds", "0:1", "--json"], ["replay", "0", "--picture"]])
+def test_a_full_disk_is_told_in_one_line(verb: list[str]) -> None:
+    result = invoke(*verb, "/dev/full")
+    assert (result.exit_code, result.stderr) == (2, "Error: [Errno 28] No space left on device\n")
+
+
+def test_lines_on_standard_output_have_it_for_themselves() -> None:
+    result = invoke("sim", "--seeds", "0:3", "--marks", "--json", "-")
+    assert [json.loads(line)["seed"] for line in result.stdout.splitlines()] == [0, 1, 2]
+    assert "3 lite seeds: 0 failed" in result.stderr
+    assert "never happened: " in result.stderr
+
+
+def test_what_is_to_be_typed_stands_in_one_line(machine: Callable[[str], str]) -> None:
+    result = invoke("sim", "--seeds", "0:1", "--machine", machine("Broken"))
+    line = next(line for line in result.stderr.splitlines() if "replay" in line)
+    assert shlex.split(line)[-1] == machine("Broken")
+
+
 # -- child processes --------------------------------------------------------------------------------------------------
 
 
@@ -262,14 +281,16 @@ def test_an_interrupt_ends_all_processes(jobs: str, tmp_path: Path, machine: Cal
         ],
         env=os.environ | {"PYTHONPATH": str(HELPERS), "PIPE": str(pipe)},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
     )
     try:
         with os.fdopen(os.open(pipe, os.O_RDWR)) as told:  # both ends, so that it never seems closed
             workers = [int(told.readline()) for _ in range(int(jobs))]
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) != 0
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does it
+        _, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors.split()) == (1, ["Aborted!"])
         for worker in workers:
             with pytest.raises(ProcessLookupError):
                 os.kill(worker, 0)
