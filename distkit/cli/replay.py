@@ -13,6 +13,7 @@ from distkit.cli.sim import MACHINE_HELP
 from distkit.core import LocalError
 from distkit.sim.draw import PROFILES
 from distkit.sim.picture import draw as draw_picture
+from distkit.sim.picture import figure
 from distkit.sim.scenario import Scenario, from_json
 from distkit.sim.simulation import Outcome, drawn, run, watcher
 
@@ -51,9 +52,25 @@ def report(outcome: Outcome) -> None:
 @click.option("--profile", type=click.Choice(PROFILES), default="lite", help="Of the seed.")
 @click.option("--machine", default="raft", metavar="M", help=MACHINE_HELP)
 @click.option("--trace", is_flag=True, help="Print every event, one JSON line each.")
-@click.option("--picture", type=click.File("w", lazy=False), metavar="FILE", help="Draw a space-time diagram (HTML).")
+@click.option(
+    "--picture",
+    type=click.File("w", lazy=False),
+    metavar="FILE",
+    help="Draw a space-time diagram: HTML, or only the picture as FILE.svg.",
+)
+@click.option("--around", type=float, metavar="S", help="Of the picture: what to show, in seconds of the run; its end.")
+@click.option("--seconds", type=float, metavar="S", help="Of the picture: so much before and after that.")
 @click.pass_context
-def command(context: click.Context, what: str, profile: str, machine: str, trace: bool, picture: Any) -> None:
+def command(
+    context: click.Context,
+    what: str,
+    profile: str,
+    machine: str,
+    trace: bool,
+    picture: Any,
+    around: float | None,
+    seconds: float | None,
+) -> None:
     """Run a seed, or a scenario file, again: the same run, event by event.
 
     Exit status: 0 no rule was broken, 1 one was, 2 undecided.
@@ -70,7 +87,11 @@ def command(context: click.Context, what: str, profile: str, machine: str, trace
     report(outcome)
     if picture is not None:
         title = f"{scenario.machine}, {'seed ' + what if is_seed(what) else Path(what).name}"
-        picture.write(draw_picture(events, title=title))
+        paint = figure if picture.name.endswith(".svg") else draw_picture
+        try:
+            picture.write(paint(events, title=title, around=around, seconds=seconds))
+        except LocalError as error:
+            raise click.UsageError(str(error), context) from error
         picture.flush()  # a full disk shows here: the error of a close is lost
     if outcome.failed:
         context.exit(1)

@@ -164,6 +164,15 @@ def test_each_term_of_a_node_is_a_band_with_its_colour_and_name() -> None:
     assert names == ["term 3", "term 4", "term 5"]
 
 
+def test_a_state_of_the_machine_s_own_is_a_bar_that_says_its_name_and_term() -> None:
+    events = [
+        *(event(0.1 * number, "Prepare", 1, role="preparing", term=number) for number in (1, 2)),
+        event(0.3, "Decide", 1, role="decided", term=2),
+        event(0.5, "Promise", 1),
+    ]
+    assert {"preparing 1", "preparing 2", "decided 2"} <= set(texts(figure(events)))
+
+
 def test_crashes_restarts_and_pauses_are_in_the_lane_of_their_node() -> None:
     svg = figure(traces.partition())
     assert {told(group).splitlines()[0] for group in groups(svg, "paused")} == {"node 3: paused"}
@@ -389,6 +398,13 @@ def test_quiet_time_is_cut_short_and_the_axis_keeps_order() -> None:
     assert places == sorted(places)
     assert axis.time(axis.place(0.004)) == pytest.approx(0.004)
     assert all(a != b for a, b in zip(axis.ticks(100.0), axis.ticks(100.0)[1:], strict=False))
+
+
+def test_a_second_is_cut_short_as_a_second() -> None:
+    events = [each for number in range(3) for each in exchange(number * 1.0374, number)]
+    cut = re.findall(r"([\d.e+]+ m?s) cut short", figure(events))
+    assert cut
+    assert all("e" not in length for length in cut)
 
 
 def test_a_run_longer_than_a_strip_goes_on_in_the_next() -> None:

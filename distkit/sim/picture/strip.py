@@ -101,7 +101,7 @@ class Strip:
     def _frame(self) -> Iterator[str]:
         """Names of the lanes, and the time above them."""
         layout = self.layout
-        yield '<text class="small" x="16" y="12">seconds</text>'
+        yield '<text class="small" x="4" y="12">seconds</text>'
         for place, label in layout.ticks:
             if self.left <= place <= self.right:
                 x = GUTTER + place - self.left
@@ -213,9 +213,13 @@ class Strip:
         if part is None:
             return
         x, wide, y = *part, self.layout.lane(span.node)
-        state = span.state if span.state in TALL else "follower"
+        # What a machine of another kind calls itself is written into the bar.
+        own = span.state != "follower" and span.state not in TALL
+        state = "leader" if own else span.state
         tall = TALL.get(state, 2)
-        label = {"leader": f"leads term {span.term}", "down": "down", "paused": "paused"}.get(state, "")
+        label = {"leader": f"leads term {span.term}", "down": "down", "paused": "paused"}.get(span.state, "")
+        if own:
+            label = f"{span.state} {span.term}"
         spot, room = self._room(part, len(label) * LETTER + 14)
         if state == "leader" and room < len(label) * LETTER + 12:
             label = str(span.term)
@@ -293,7 +297,7 @@ class Strip:
         if part is None:
             return
         x, wide, tall, seconds = *part, self.height, stretch[1] - stretch[0]
-        length = f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
+        length = f"{seconds:.3g} s" if seconds >= 0.9995 else f"{seconds * 1e3:.3g} ms"
         wave = "q4 4 0 8q-4 4 0 8" * int((tall - 20) / 16)
         yield (
             f'<g class="break"><rect x="{x:.1f}" y="16" width="{wide:.1f}" height="{tall - 20:g}"/>'
