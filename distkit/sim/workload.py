@@ -37,11 +37,11 @@ class Workload:
 
     def application(self) -> StateMachine:
         """A new state machine, one for each start of each node."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must say what its application() is")
 
     def command(self, call: Call, random: Random) -> bytes:
         """The command of a call. The same call with the same chance must give the same command."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must say what the command() of a call is")
 
     def query(self, application: Any, call: Call) -> Any:
         """What a call of kind "read" sees: a plain value."""

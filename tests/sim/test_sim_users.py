@@ -89,6 +89,13 @@ def test_a_failure_names_its_seed_and_carries_the_outcome() -> None:
     assert caught.value.outcome.scenario.seed == 3
 
 
+def test_a_workload_that_lacks_a_method_is_told_which() -> None:
+    rule, text = found(type("Mine", (Workload,), {"command": returning(b"add")}))
+    assert (rule, "Mine must say what its application() is" in text) == ("errors", True)
+    rule, text = found(type("Mine", (Workload,), {"application": returning(Counter())}))
+    assert (rule, "Mine must say what the command() of a call is" in text) == ("errors", True)
+
+
 def test_a_workload_sees_everything_in_order() -> None:
     told: list[tuple[Any, ...]] = []
     system = ReplicaSystem(

@@ -132,7 +132,8 @@ def _entries(layout: Layout) -> Iterator[tuple[str, str, str]]:
 def _words(layout: Layout) -> str:
     """The story as HTML."""
     run, begin = layout.run, layout.begin
-    parts = [f"{len(run.lanes)} nodes, {run.events:,} events. The picture shows {layout.from_to(begin, layout.end)}."]
+    nodes = "1 node" if len(run.lanes) == 1 else f"{len(run.lanes)} nodes"
+    parts = [f"{nodes}, {run.events:,} events. The picture shows {layout.from_to(begin, layout.end)}."]
     before = summary(layout.before)
     if before:
         parts.append(f"Before that: {before}.")
