@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from distkit.core import Outcome, Reply, Write
+from distkit.paxos.ballot import show_ballot
 from distkit.paxos.synod.messages import (
     Accept,
     Accepted,
@@ -161,7 +162,9 @@ class Ledger:
         if isinstance(message, Prepare):
             require(disk.promised >= message.ballot, "C2", "Prepare before its ballot is durable:", message)
             life = self.prepared.setdefault(message.ballot, (node.id, node.boots))
-            require(life == (node.id, node.boots), "C2", "ballot", message.ballot, "was used by", life)
+            require(
+                life == (node.id, node.boots), "C2", "ballot", show_ballot(message.ballot), "was used in another life"
+            )
         elif isinstance(message, Promise):
             require(disk.promised >= message.ballot, "C1", "Promise before it is durable:", message)
             between = [ballot for ballot in disk.votes if message.voted < ballot < message.ballot]
@@ -213,7 +216,9 @@ class Ledger:
         for ballot, pair in proposals:
             self._one_value(ballot, pair)
         for ballot, pair in proposals:
-            require(self._safe(ballot, pair), "S4", pair, "is proposed at", ballot, "but another may be chosen below")
+            require(
+                self._safe(ballot, pair), "S4", pair, "at", show_ballot(ballot), "while another may be chosen below"
+            )
         for node, pair in known:
             require(self.chosen == pair, "S7", "node", node, "takes", pair, "for chosen; it is", self.chosen)
 

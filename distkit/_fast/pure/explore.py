@@ -169,9 +169,7 @@ class Explorer:
         self._moves[key] = moves
         return moves
 
-    def _follow(
-        self, state: tuple[int, ...], place: int, moves: tuple[tuple[int, int], ...], states_max: int
-    ) -> int:
+    def _follow(self, state: tuple[int, ...], place: int, moves: tuple[tuple[int, int], ...], states_max: int) -> int:
         """Make the moves of one place."""
         for after, cost in moves:
             spent = state[0] + cost

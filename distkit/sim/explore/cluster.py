@@ -159,6 +159,18 @@ class Cluster:
             return error
         raise LocalError(f"{move} breaks a rule once, and then does not: machines must be functions of their inputs")
 
+    def alike(self, one: State, other: State) -> bool:
+        """Whether two states differ in the names of exchangeable nodes, or not at all."""
+        return one == other or any(self.reordered(one, order) == other for order in range(len(self.orders)))
+
+    def reordered(self, state: State, order: int) -> State:
+        """The state with other names for the nodes that are alike."""
+        changed = list(state)
+        changed[self.low : self.high] = [state[self.low + each] for each in self.orders[order]]
+        for place in range(self.high - 1, len(self.nodes)):
+            changed[place + 1] = self.renamed(place, state[place + 1], order)
+        return tuple(changed)
+
     def node(self, place: int, state: State) -> Node:
         """The node at a place. One that is alike others may bear the name of another one of them."""
         return self.conditions[place].all[state[place + 1]].node

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from distkit.core import DistkitError, Write
+from distkit.core import Write
 from distkit.sim.broken import Broken, require
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Node:
         """A machine made of these records."""
         try:
             return self.subject.recover(self, tuple(records))
-        except DistkitError as error:
+        except Exception as error:
             raise Broken("errors", f"node {self.id} can't start: {error!r}") from error
 
     # -- moves --------------------------------------------------------------------------------------------------------
@@ -89,10 +89,10 @@ class Node:
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _call(self, door: str, now: float, *arguments: Any) -> Any:
-        """Use a door of the machine. An error that the project raises on purpose is a broken machine here."""
+        """Use a door of the machine, which raises nothing as long as the caller keeps the contract."""
         try:
             result = getattr(self.machine, door)(now, *arguments)
-        except DistkitError as error:
+        except Exception as error:
             raise Broken("errors", f"node {self.id}: {door}{arguments} raised {error!r}") from error
         self.ledger.stepped(self)
         return result

@@ -67,9 +67,7 @@ class Found:
     in_move: bool
 
 
-def search(
-    space: Space, *, states_max: int = STATES_MAX, progress: Callable[[Progress], None] | None = None
-) -> Found:
+def search(space: Space, *, states_max: int = STATES_MAX, progress: Callable[[Progress], None] | None = None) -> Found:
     """Look at every state, or stop before there are more than `states_max` of them. A state takes some 4 bytes for each
     of its parts and 20 more (compiled; a few hundred without kernels)."""
     if not 1 <= states_max <= STATES_MAX:

@@ -78,6 +78,10 @@ class Subject(Protocol):
         """Give exchangeable nodes new names, wherever a node that is none of them mentions them."""
         ...
 
+    def shown(self, message: Any) -> str:
+        """A message, for people; short."""
+        ...
+
     def told(self, node: Node) -> str:
         """Where a node stands, for people; short."""
         ...

@@ -13,6 +13,7 @@ from distkit.paxos import synod as real
 from distkit.paxos.ballot import show_ballot
 from distkit.paxos.synod.messages import Accept, Decide, Promised, Voted
 from distkit.quorum import flexible
+from distkit.sim.broken import require
 from distkit.sim.explore.freezing import Freezer
 from distkit.sim.explore.node import ARMED, Node
 from distkit.sim.synod_ledger import Acceptor, Ledger, Pair
@@ -20,8 +21,21 @@ from distkit.sim.synod_ledger import Acceptor, Ledger, Pair
 _TIMERS: Final = ("propose_deadline", "learn_deadline")
 #: Of machine, ledger and node: what nobody changes, and what nobody decides by.
 _SHARED: Final = frozenset(
-    "id subject configuration options random trace quorums acceptors bits proposers learners incarnations epoch node "
-    "incarnation counters members alone proposed seen".split()
+    (
+        *(
+            "id",
+            "subject",
+            "node",
+            "incarnation",
+            "configuration",
+            "options",
+            "random",
+            "trace",
+            "quorums",
+            "acceptors",
+        ),
+        *("bits", "proposers", "learners", "incarnations", "epoch", "counters", "members", "alone", "proposed", "seen"),
+    )
 )
 _INCARNATION: Final = 1
 
@@ -39,7 +53,7 @@ class SynodSubject:
     their own. A proposer proposes its value once in each life. `ballots` bounds the attempts of all proposers together.
     With `learning` proposers ask for what was chosen, too."""
 
-    moments = (0.0,)
+    moments: tuple[float, ...] = (0.0,)
 
     def __init__(
         self,
@@ -108,10 +122,7 @@ class SynodSubject:
 
     def delivered(self, node: Node, delivered: Any) -> None:
         """A decision."""
-        if node.decided is not None:
-            from distkit.sim.broken import fail
-
-            fail("contract", "node", node.id, "delivers twice:", delivered)
+        require(node.decided is None, "contract", "node", node.id, "delivers twice:", delivered)
         node.decided = delivered
         node.ledger.told(node, delivered)
 
@@ -123,6 +134,10 @@ class SynodSubject:
         for timer in _TIMERS:
             if getattr(s, timer) != math.inf:
                 setattr(s, timer, ARMED)
+        waiting = len(s.outstanding)
+        require(
+            waiting == len(node.writes), "contract", "node", node.id, "waits for", waiting, "writes of", node.writes
+        )
         for place in reversed(range(1, len(node.writes))):
             if not node.writes[place].records:
                 self._merge(node, place)
@@ -131,7 +146,7 @@ class SynodSubject:
         ledger.writes = {(node.id, 1, number): each for number, each in enumerate(known, 1)}
         for place, (_, promised, own) in enumerate(s.outstanding):
             s.outstanding[place] = (place + 1, promised, own)
-        node.writes = [Write(number, each.records, each.then) for number, each in enumerate(node.writes, 1)]
+        node.writes = [_write(number, each, each.then) for number, each in enumerate(node.writes, 1)]
         s.token = len(node.writes)
         ledger.replies.clear()
         ledger.accepts = {each.ballot: (each.origin, each.value) for _, each in node.sent if isinstance(each, Accept)}
@@ -145,7 +160,7 @@ class SynodSubject:
         would make another state."""
         s, writes = node.machine.state, node.writes
         first, second = writes[place - 1], writes.pop(place)
-        writes[place - 1] = Write(second.token, first.records, tuple(dict.fromkeys(first.then + second.then)))
+        writes[place - 1] = _write(second.token, first, first.then + second.then)
         (_, _, own), (token, promised, more) = s.outstanding[place - 1], s.outstanding[place]
         del s.outstanding[place]
         s.outstanding[place - 1] = (token, promised, own + more)
@@ -207,20 +222,33 @@ class SynodSubject:
         s.votes = {names[acceptor]: vote for acceptor, vote in s.votes.items()}
         node.sent = {(names.get(target, target), message) for target, message in node.sent}
         node.writes = [
-            Write(
-                each.token, each.records, tuple([(names.get(target, target), message) for target, message in each.then])
-            )
+            _write(each.token, each, tuple([(names.get(target, target), message) for target, message in each.then]))
             for each in node.writes
         ]
+
+    def shown(self, message: Any) -> str:
+        """Its kind, its ballots as round.node, and its value."""
+        words = [type(message).__name__]
+        for name in ("ballot", "promised", "voted", "value"):
+            found = getattr(message, name, None)
+            if found:
+                prefix = "" if name in ("ballot", "value") else f"{name} "
+                words.append(prefix + (found.decode() if name == "value" else show_ballot(found)))
+        return " ".join(words)
 
     def told(self, node: Node) -> str:
         """Promise, vote, phase."""
         status = node.machine.status()
         text = f"promised {show_ballot(status.promised)}"
         if status.vote.ballot:
-            text += f", voted {show_ballot(status.vote.ballot)} {status.vote.value!r}"
+            text += f", voted {show_ballot(status.vote.ballot)} {status.vote.value.decode()}"
         if status.phase:
             text += f", {status.phase.name.lower().replace('_', ' ')} {show_ballot(status.ballot)}"
         if status.chosen is not None:
-            text += f", knows {status.chosen.value!r}"
+            text += f", knows {status.chosen.value.decode()}"
         return text
+
+
+def _write(token: int, write: Write, then: Iterable[tuple[int, Any]]) -> Write:
+    """The write with another number, and messages in an order that says nothing: they may overtake each other."""
+    return Write(token, write.records, tuple(sorted(dict.fromkeys(then), key=repr)))
