@@ -49,6 +49,9 @@ _CLASSES: Final[dict[str, tuple[tuple[str, float, float, tuple[str, ...]], ...]]
 _WAL_ONLY: Final = ("error", "rot", "misplace", "misdirect")
 #: How often leaders fall in a row (seconds) where the machine has no elections.
 _TIMEOUT: Final = 0.3
+#: What comes upon a node that lags, besides a crash at one of these points.
+_BLOWS: Final = (("crash", "kill"), ("crash", ""), ("pause", ""), ("isolate", ""), ("full", ""))
+_POINTS: Final = ("fetching", "fetching", "fetched", "loading", "giving")
 #: Classes of blows that come in a row, see `_churn` and `_storm`.
 _SERIES: Final = ("churn", "storm")
 
@@ -65,6 +68,9 @@ def draw(seed: int, profile: str, machine: str, system: System) -> Scenario:
         return Scenario(machine, seed, 5, 20.0, calls=_quick(random, workload))
     scenario = _swarm(random, seed, machine, system, _SHORT.get(profile, 0))
     clients = 1 + below(random, 5)
+    aside = stream(seed, f"draw {profile} lag")
+    if aside.random() < 0.3 and scenario.nodes > 1:
+        scenario = _lagging(aside, scenario)
     count = int(scenario.seconds * log_between(random, 4, 64))
     calls = workload.calls(random, scenario.nodes, scenario.seconds, clients, count)
     return system.aim(random, replace(scenario, calls=calls))
@@ -224,6 +230,33 @@ def _storm(random: Random, nodes: int, seconds: float) -> list[Fault]:
             detail = ("", "kill", "sent")[below(random, 3)]
             faults.append(Fault(blow, "crash", 1 + below(random, nodes), log_between(random, 0.0005, 0.05), detail))
     return faults
+
+
+def _lagging(random: Random, scenario: Scenario) -> Scenario:
+    """A node misses so much that it needs a snapshot, again and again, and while it gets one more goes wrong with it,
+    with the leader, or with anybody."""
+    nodes, seconds = scenario.nodes, scenario.seconds
+    options = dict(scenario.machine_options)
+    options |= {"entries": 4 + below(random, 12), "keep_entries": 0} if "entries" in options else {}
+    faults = list(scenario.faults)
+    time = between(random, 0.2, 1.0)
+    while time < seconds * 0.9:
+        node, length = 1 + below(random, nodes), between(random, 0.4, 1.5)
+        kind, detail = (("isolate", ""), ("crash", "kill"))[below(random, 2)]
+        faults.append(Fault(int(time * SECOND), kind, node, length, detail))
+        time += length
+        if random.random() < 0.7:
+            point = _POINTS[below(random, len(_POINTS))]
+            dies = 0 if point == "giving" else node
+            faults.append(Fault(int((time + 0.001) * SECOND), "crash", dies, between(random, 0.5, 1.5), point))
+        for _ in range(below(random, 4)):
+            kind, detail = _BLOWS[below(random, len(_BLOWS))]
+            victim = (node, node, 0, 1 + below(random, nodes))[below(random, 4)]
+            moment = time + log_between(random, 0.02, 0.6)
+            faults.append(Fault(int(moment * SECOND), kind, victim, log_between(random, 0.01, 0.8), detail))
+        time += between(random, 0.3, 2.0)
+    faults.sort(key=lambda fault: fault.time)
+    return replace(scenario, machine_options=tuple(options.items()), faults=tuple(faults))
 
 
 def _links(random: Random, nodes: int, shape: str) -> str:

@@ -1,9 +1,9 @@
 """Faults: what happens to nodes, links, disks and clocks, each at its time.
 
     crash     the process dies; `detail`: "" with the power, "kill" without, or at a point of its next work: "flushed"
-    (before
-              its writes are issued), "written" (within a write), "durable" (before what waited for it is sent),
-              "sent"; "boot": it dies once more while it starts again
+              (before its writes are issued), "written" (within a write), "durable" (before what waited for it is
+              sent), "sent"; with snapshots "fetching", "fetched" (within the write that begins the log with it),
+              "loading", "giving" (to another); "boot": it dies once more while it starts again
     pause     it stands still; `detail` "stale": between reading the clock and using it
     isolate   no link of the node works; "in", "out": one direction only; "two": it and the next node have each other
     cut       links "1>2 2>1" do not work

@@ -46,7 +46,7 @@ class Host:
         self.slow = 1.0  #: its disk takes so many times as long
         self.stalled_until = 0
         self.peers: dict[int, int] = {}  #: with whom it believes to be connected, and which start of theirs that is
-        self.die_at = ""  #: crash at this point of the next flush or write: "flushed", "written", "durable", "sent"
+        self.die_at = ""  #: crash at this point, the next time that it is reached, see `distkit.sim.faults`
         self.guest: Any = None
         self.machine: Any = None
         self._chance = stream(world.seed, f"host {node}")

@@ -62,6 +62,9 @@ MARKS: Final[dict[str, tuple[str, ...]]] = {
     "a snapshot was taken": _BOTH,
     "a snapshot was installed": _BOTH,
     "a snapshot was given up half-way": _SWARM,
+    "a node died while it fetched a snapshot": _BOTH,
+    "a node died while it loaded a snapshot": _BOTH,
+    "a node died while another fetched its snapshot": _BOTH,
     "a node came back and replayed its log": _BOTH,
     # clients
     "a call was refused: busy": _BOTH,

@@ -41,10 +41,11 @@ from distkit.sim.workload import Workload
 if TYPE_CHECKING:
     from distkit.sim.world import World
 
-#: Time between an ask for a piece of a snapshot and its arrival, and after which a fetch is given up.
+#: Time between an ask for a piece of a snapshot and its arrival on a quick network, and after which a fetch is given
+#: up.
 _PIECE: Final = SECOND // 500
 _FETCH_MAX: Final = 2 * SECOND
-_PIECE_BYTES: Final = 512
+_PIECE_BYTES: Final = 64
 #: Events of the machine that are not transitions.
 _TOLD: Final = ("Send", "Receive", "Ready", "InitState", "Replicate")
 _SAVE: Final = SECOND // 20
@@ -96,8 +97,16 @@ class ReplicaSystem:
         return ReplicaGuest(self, host, records, now)
 
     def gone(self, host: Host, guest: ReplicaGuest | None) -> None:
-        if guest is not None:
-            host.world.clients.lost(guest.tickets)
+        if guest is None:
+            return
+        marks = host.world.marks
+        if guest.fetching is not None:
+            marks["a node died while it fetched a snapshot"] += 1
+        if guest.machine.loading:
+            marks["a node died while it loaded a snapshot"] += 1
+        if any(other.up and other.guest.gets_from(host.id) for other in host.world.hosts.values()):
+            marks["a node died while another fetched its snapshot"] += 1
+        host.world.clients.lost(guest.tickets)
 
     def wiped(self, world: World, host: Host) -> None:
         """An empty disk under the same id: the same code that nodes use must refuse it, on both ends."""
@@ -153,6 +162,7 @@ class ReplicaGuest:
         self.tickets: set[int] = set()  #: of clients, not ended yet
         self.application = world.workload.application()
         self.fetching: FetchFrom | None = None
+        self._round_trip = _PIECE + 2 * world.scenario.network.delay_mean  # of a piece of a snapshot
         self._free = 0  # when the files' thread has done what it was given
         random = stream(world.seed, f"machine {host.id} {host.boots}")
         raft_options, options = _options(world)
@@ -173,6 +183,10 @@ class ReplicaGuest:
         if snapshot.index > 0:
             self.machine.load(host.disk.chunks(snapshot))
             self.machine.restored(now, snapshot)
+
+    def gets_from(self, node: int) -> bool:
+        """Whether it fetches a snapshot from this node."""
+        return self.fetching is not None and self.fetching.source == node
 
     @property
     def raft(self) -> Any:
@@ -242,7 +256,16 @@ class ReplicaGuest:
         self.world.marks["a snapshot was taken"] += 1
         self.host.input("snapshot_saved", snapshot)
 
+    def _dies(self, point: str) -> bool:
+        """Whether the host dies here, as a fault asked for."""
+        if self.host.die_at != point:
+            return False
+        self.host.crash(power=True)
+        return True
+
     def _load(self, snapshot: Snapshot) -> None:
+        if self._dies("loading"):
+            return
         self.machine.load(self.host.disk.chunks(snapshot))
         self.world.oracle.loaded(self.host, snapshot.index)
         self.world.marks["a snapshot was installed"] += 1
@@ -257,13 +280,15 @@ class ReplicaGuest:
             self._later(0, self._end_fetch, work, None)
             return
         fetch = Fetch(work.snapshot, receiver.received, _PIECE_BYTES)
-        self._later(_PIECE, self._ask, work, fetch, receiver, self.world.timeline.now + _FETCH_MAX)
+        self._later(self._round_trip, self._ask, work, fetch, receiver, self.world.timeline.now + _FETCH_MAX)
 
     def _ask(self, work: FetchFrom, fetch: Fetch, receiver: Receiver, until: int) -> None:
         """One piece. The other end answers at once: what takes time is in `_PIECE`."""
         world = self.world
         if self.fetching is not work:
             return receiver.close()
+        if self._dies("fetching"):
+            return None
         request = fetch.request()
         if request is None:
             return self._check(work, receiver)
@@ -279,6 +304,8 @@ class ReplicaGuest:
                 receiver.close()
                 return self._end_fetch(work, None)
             return self._later(SECOND // 2, self._ask, work, fetch, receiver, until)
+        if source.guest._dies("giving"):
+            return self._later(SECOND // 2, self._ask, work, fetch, receiver, until)
         try:
             answer = source.guest.piece(self.host.id, request)
         except StorageError as error:
@@ -290,7 +317,7 @@ class ReplicaGuest:
         except (SnapshotGone, Full):
             receiver.close()
             return self._end_fetch(work, None)
-        return self._later(_PIECE, self._ask, work, fetch, receiver, until)
+        return self._later(self._round_trip, self._ask, work, fetch, receiver, until)
 
     def _check(self, work: FetchFrom, receiver: Receiver) -> None:
         """All pieces are here."""
@@ -305,6 +332,8 @@ class ReplicaGuest:
     def _end_fetch(self, work: FetchFrom, snapshot: Snapshot | None) -> None:
         if self.fetching is work:
             self.fetching = None
+        if self.host.die_at == "fetched":
+            self.host.die_at = "written"  # the write that makes the snapshot the start of the log
         if snapshot is not None:
             self.host.input("fetched", snapshot)
         else:

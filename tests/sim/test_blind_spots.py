@@ -13,7 +13,7 @@ from distkit.core import StateMachine, StorageError
 from distkit.raft.messages import Entries, HardState
 from distkit.replica.applier import Applier
 from distkit.replica.reads import Reads
-from distkit.sim import Call, Fault, Outcome, Scenario, Workload, run
+from distkit.sim import Call, Fault, Outcome, Scenario, Workload, drawn, run
 from distkit.sim.disks import RecordDisk
 from distkit.sim.objects import ObjectsWorkload
 from distkit.sim.replicas import ReplicaSystem
@@ -48,6 +48,29 @@ CRASH = (Fault(3 * SECOND, "crash", 2, 0.2, "kill"),)
 
 def test_a_sound_group_passes() -> None:
     assert seen(faults=CRASH).rule == ""
+
+
+@pytest.mark.parametrize(
+    ("point", "victim", "mark"),
+    [
+        ("fetching", 2, "a node died while it fetched a snapshot"),
+        ("fetched", 2, "a crash came within a write"),
+        ("loading", 2, "a node died while it loaded a snapshot"),
+        ("giving", 0, "a node died while another fetched its snapshot"),
+    ],
+)
+def test_a_node_dies_at_each_point_of_the_way_of_a_snapshot(point: str, victim: int, mark: str) -> None:
+    cut_off = Fault(SECOND, "isolate", 2, 1.5)
+    outcome = seen(faults=(cut_off, Fault(int(2.45 * SECOND), "crash", victim, 1.0, point)))
+    assert outcome.rule == ""
+    assert outcome.marks.get(mark) == 1
+
+
+def test_nodes_that_need_a_snapshot_are_struck_while_they_get_it() -> None:
+    """Drawn faults come by chance, which almost never meets so short a time."""
+    drawn_faults = [fault for seed in range(100) for fault in drawn(seed).faults]
+    struck = {fault.detail for fault in drawn_faults if fault.kind == "crash"}
+    assert struck >= {"fetching", "fetched", "loading", "giving"}
 
 
 class Notes(StateMachine):
