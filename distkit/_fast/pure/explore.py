@@ -24,7 +24,7 @@ WIDTH_MAX: Final = 32
 ORDERS_MAX: Final = 720
 
 
-class Space(Protocol):
+class _Space(Protocol):
     """What the search asks for, each thing once. Places count from 0, without the number that is spent."""
 
     def alone(self, place: int, number: int) -> Iterable[tuple[int, int]]:
@@ -61,7 +61,7 @@ class Explorer:
 
     def __init__(
         self,
-        space: Space,
+        space: _Space,
         first: Sequence[int],
         allowed: bytes,
         low: int = 0,
@@ -80,8 +80,8 @@ class Explorer:
                 raise LocalError(f"{order} is no order of {high - low} places")
         if not first[0] < len(allowed):
             raise LocalError("the first state spends more than is allowed")
-        self.at = 0
-        self.depth = 0
+        self._at = 0
+        self._depth = 0
         self._space = space
         self._allowed = bytes(allowed)
         self._low, self._high = low, high
@@ -96,6 +96,16 @@ class Explorer:
         self._level_end = 1
         self._running = False
         self._add(tuple(first), 0)
+
+    @property
+    def at(self) -> int:
+        """The state that is looked at."""
+        return self._at
+
+    @property
+    def depth(self) -> int:
+        """Its distance from the first one."""
+        return self._depth
 
     @property
     def count(self) -> int:
@@ -118,17 +128,17 @@ class Explorer:
             raise LocalError("the explorer is running")
         self._running = True
         try:
-            end = self.at + looks
-            while self.at < len(self._states):
-                if self.at >= end:
+            end = self._at + looks
+            while self._at < len(self._states):
+                if self._at >= end:
                     return PENDING
-                if self.at == self._level_end:
-                    self.depth += 1
+                if self._at == self._level_end:
+                    self._depth += 1
                     self._level_end = len(self._states)
                 status = self._look(states_max)
                 if status:
                     return status
-                self.at += 1
+                self._at += 1
             return COMPLETE
         finally:
             self._running = False
@@ -139,7 +149,7 @@ class Explorer:
 
     def _look(self, states_max: int) -> int:
         """Everything that is one move away from the state `at`."""
-        state = self._states[self.at]
+        state = self._states[self._at]
         for place, number in enumerate(state[1:], 1):
             key: tuple[int, ...] = (place, number)
             moves = self._moves.get(key)
@@ -184,7 +194,7 @@ class Explorer:
                 continue
             if len(self._states) >= states_max:
                 return CAPPED
-            self._add(changed, self.at)
+            self._add(changed, self._at)
         return 0
 
     def _canonical(self, state: tuple[int, ...]) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ the real machine once, and from then on is a look-up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import permutations
 from typing import Any, Final
 
@@ -95,7 +95,7 @@ class Cluster:
         self.first: State = (0,) * (len(self.nodes) + 1)
         self.allowed = (b"\1" * (subject.attempts + 1) + b"\0") * (subject.crashes + 1)
         self.low, self.high = 1, 1 + len(alike)
-        self.orders = list(permutations(range(len(alike)))) if alike else []
+        self.orders: Sequence[tuple[int, ...]] = list(permutations(range(len(alike)))) if alike else []
         self._alike = alike
 
     # -- what the search asks -----------------------------------------------------------------------------------------
@@ -152,11 +152,13 @@ class Cluster:
 
     def error(self, state: State, move: Move) -> Broken:
         """What a move breaks."""
-        place = self.nodes.index(move.node)
+        node = self.node(self.nodes.index(move.node), state)
         try:
-            run(self.node(place, state), move)
+            run(node, move)
         except Broken as error:
-            return error
+            if node.id == move.node:
+                return error
+            return Broken(error.rule, f"of node {move.node}, told of one like it: {error}")
         raise LocalError(f"{move} breaks a rule once, and then does not: machines must be functions of their inputs")
 
     def alike(self, one: State, other: State) -> bool:

@@ -83,27 +83,25 @@ def events(cluster: Cluster, steps: list[Step], broken: Broken) -> list[dict[str
     letters: dict[tuple[int, int, Any], int] = {}
     boots = dict.fromkeys(cluster.nodes, 1)
 
-    def tell(event: str, node: int, **fields: Any) -> None:
+    def tell(time: int, event: str, node: int, **fields: Any) -> None:
         trace.append({"seq": len(trace), "time": float(time), "event": event, "node": node, **fields})
 
-    time = 0
     for node in cluster.nodes:
-        tell("restart", node, boot=1)
+        tell(0, "restart", node, boot=1)
     for time, step in enumerate(steps, 1):
         move, name = step.move, step.move.node
         if move.kind == "receive":
             _, source, message = move.detail
-            tell("receive", name, id=letters[source, name, message], **{"from": source})
+            tell(time, "receive", name, id=letters[source, name, message], **{"from": source})
         elif move.kind == "crash":
             boots[name] += 1
-            tell("crash", name)
-            tell("restart", name, boot=boots[name])
+            tell(time, "crash", name)
+            tell(time, "restart", name, boot=boots[name])
         else:
-            tell(move.detail[0] if move.kind == "call" else move.kind, name, what=step.text)
+            tell(time, move.detail[0] if move.kind == "call" else move.kind, name, what=step.text)
         for target, message in step.sent:
             number = letters.setdefault((name, target, message), len(letters) + 1)
             kind = type(message).__name__
-            tell("send", name, id=number, to=target, message=kind, detail=cluster.subject.shown(message))
-    time += 1
-    tell("broken", 0, rule=broken.rule, text=str(broken))
+            tell(time, "send", name, id=number, to=target, message=kind, detail=cluster.subject.shown(message))
+    tell(len(steps) + 1, "broken", 0, rule=broken.rule, text=str(broken))
     return trace

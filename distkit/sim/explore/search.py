@@ -53,9 +53,9 @@ class Progress:
 class Found:
     """What a search found.
 
-    `states`: distinct ones, the first included. `complete`: all that can be reached were looked at. If a rule is broken,
-    `broken` says which, and `path` leads there: it ends in the state that breaks it, or in the one whose next move does
-    (`in_move`).
+    `states`: distinct ones, the first included. `complete`: all that can be reached were looked at. If a rule is
+    broken, `broken` says which, and `path` leads there: it ends in the state that breaks it, or in the one whose next
+    move does (`in_move`).
     """
 
     states: int
