@@ -238,6 +238,8 @@ class RaftOracle:
     def finish(self) -> None:
         """After the heal: states are equal."""
         up = [host for host in self.world.hosts.values() if host.up]
+        for host in up:
+            host.guest.bounded()
         self.world.workload.settled([host.guest.application for host in up])
         states = {host.guest.machine.digest() for host in up}
         require(len(states) == 1, "state machine safety", "states differ after everything healed")

@@ -106,6 +106,7 @@ class ReplicaSystem:
             marks["a node died while it loaded a snapshot"] += 1
         if any(other.up and other.guest.gets_from(host.id) for other in host.world.hosts.values()):
             marks["a node died while another fetched its snapshot"] += 1
+        guest.bounded()
         host.world.clients.lost(guest.tickets)
 
     def wiped(self, world: World, host: Host) -> None:
@@ -165,7 +166,7 @@ class ReplicaGuest:
         self._round_trip = _PIECE + 2 * world.scenario.network.delay_mean  # of a piece of a snapshot
         self._free = 0  # when the files' thread has done what it was given
         random = stream(world.seed, f"machine {host.id} {host.boots}")
-        raft_options, options = _options(world)
+        raft_options, self.options = _options(world)
         machine = system.recover(
             records,
             node=host.id,
@@ -176,7 +177,7 @@ class ReplicaGuest:
             trace=self._tell if world.trace is not None else None,
         )
         application = world.oracle.watched(host, self.application)
-        self.machine = ReplicaCore(machine, application, options, now=now, origin=random.getrandbits(63))
+        self.machine = ReplicaCore(machine, application, self.options, now=now, origin=random.getrandbits(63))
         if isinstance(host.disk, WalDisk) and host.disk.torn_bytes:
             world.marks["a torn tail was cut"] += 1
         snapshot = machine.snapshot
@@ -198,6 +199,16 @@ class ReplicaGuest:
         if event.startswith(_TOLD):
             return
         self.world.tell(event, **{**fields, "time": self.world.timeline.now / SECOND})
+
+    def bounded(self) -> None:
+        """No queue was ever longer than the options allow."""
+        status, options = self.machine.status(), self.options
+        for name, high, most in (
+            ("proposals", status.proposals_high, options.proposals_max),
+            ("reads", status.reads_high, options.reads_max),
+            ("bytes of proposals", status.held_bytes_high, options.held_bytes_max),
+        ):
+            require(high <= most, "bounds", "node", self.host.id, "held", high, name, "where", most, "is the limit")
 
     def digest(self) -> bytes:
         raft: bytes = self.raft.digest()

@@ -11,7 +11,9 @@ import pytest
 from distkit._fast.codec import block_entries, block_info, encode_block
 from distkit.core import StateMachine, StorageError
 from distkit.raft.messages import Entries, HardState
+from distkit.replica import ReplicaOptions
 from distkit.replica.applier import Applier
+from distkit.replica.proposals import Proposals
 from distkit.replica.reads import Reads
 from distkit.sim import Call, Fault, Outcome, Scenario, Workload, drawn, run
 from distkit.sim.disks import RecordDisk
@@ -71,6 +73,22 @@ def test_nodes_that_need_a_snapshot_are_struck_while_they_get_it() -> None:
     drawn_faults = [fault for seed in range(100) for fault in drawn(seed).faults]
     struck = {fault.detail for fault in drawn_faults if fault.kind == "crash"}
     assert struck >= {"fetching", "fetched", "loading", "giving"}
+
+
+def test_a_queue_that_outgrows_its_limit_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = tuple(replace(each, time=SECOND, client=each.value, node=1) for each in calls(20))
+    limits = (("proposals_max", 4), ("reads_max", 4))
+    assert seen(calls=together, machine_options=limits).rule == ""
+    plain = Proposals.add
+
+    def add(proposals: Proposals, *command: Any) -> None:
+        proposals._options = ReplicaOptions()
+        plain(proposals, *command)
+
+    monkeypatch.setattr(Proposals, "add", add)
+    outcome = seen(calls=together, machine_options=limits)
+    assert outcome.rule == "bounds"
+    assert "proposals where 4 is the limit" in outcome.text
 
 
 class Notes(StateMachine):
