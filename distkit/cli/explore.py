@@ -89,12 +89,12 @@ def _explore(
 
 def _report(cluster: Cluster, found: Found, picture: Any) -> None:
     if found.broken is not None:
-        steps = retell(cluster, found)
-        for line in numbered(cluster, steps, found.broken):
+        steps, broken = retell(cluster, found, found.broken)
+        for line in numbered(cluster, steps, broken):
             click.echo(line)
         if picture is not None:
             paint = figure if picture.name.endswith(".svg") else draw
-            picture.write(paint(events(cluster, steps, found.broken), title=f"The shortest way to {found.broken.rule}"))
+            picture.write(paint(events(cluster, steps, broken), title=f"The shortest way to break {broken.rule}"))
             picture.flush()  # a full disk shows here: the error of a close is lost
     verdict = "complete" if found.complete else "stopped by a broken rule" if found.broken else "capped: there are more"
     alike = len(cluster.orders) or 1

@@ -135,12 +135,13 @@ class Cluster:
     # -- what people ask ----------------------------------------------------------------------------------------------
 
     def moves(self, state: State) -> Iterator[tuple[Move, State | None, int]]:
-        """(move, state after it or None if it breaks a rule, its place) of every move that is allowed."""
+        """(move, state after it or None if it breaks a rule, its place) of every move that is allowed. One that leaves
+        its node as it was, like a crash with nothing to lose, is none: it only costs."""
         for place, number in enumerate(state[1:]):
             for move in self._moves_of(state, place, number):
                 after, cost = self.outcome(place, number, move)
                 spent = state[0] + cost
-                if spent < len(self.allowed) and self.allowed[spent]:
+                if after != number and spent < len(self.allowed) and self.allowed[spent]:
                     changed = (spent, *state[1 : place + 1], after, *state[place + 2 :])
                     yield move, None if after == NOWHERE else changed, place
 

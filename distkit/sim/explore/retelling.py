@@ -22,8 +22,9 @@ class Step:
     told: str
 
 
-def retell(cluster: Cluster, found: Found) -> list[Step]:
-    """The way to the broken rule. Where states stand for others with other names, names are made consistent."""
+def retell(cluster: Cluster, found: Found, broken: Broken) -> tuple[list[Step], Broken]:
+    """The way to the rule that is `broken`, and what breaks there. Where states stood for others with other names, the
+    names are now those of one run."""
     steps: list[Step] = []
     state = found.path[0] if found.path else cluster.first
     for wanted in found.path[1:]:
@@ -33,8 +34,8 @@ def retell(cluster: Cluster, found: Found) -> list[Step]:
         for move, after, _ in cluster.moves(state):
             if after is None:
                 steps.append(Step(move, _text(cluster, move), (), ""))
-                break
-    return steps
+                return steps, cluster.error(state, move)
+    return steps, broken
 
 
 def _step(cluster: Cluster, state: State, wanted: State) -> tuple[Move, State, Step]:
