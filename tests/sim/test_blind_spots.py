@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -73,6 +74,13 @@ def test_nodes_that_need_a_snapshot_are_struck_while_they_get_it() -> None:
     drawn_faults = [fault for seed in range(100) for fault in drawn(seed).faults]
     struck = {fault.detail for fault in drawn_faults if fault.kind == "crash"}
     assert struck >= {"fetching", "fetched", "loading", "giving"}
+
+
+def test_some_commands_are_long() -> None:
+    sizes = [len(ObjectsWorkload().command(call, Random(call.value))) for call in calls(200)]
+    assert min(sizes) < 20
+    assert max(sizes) > 1200
+    assert sum(sizes) < 400 * len(sizes)
 
 
 def test_a_queue_that_outgrows_its_limit_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
