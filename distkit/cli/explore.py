@@ -10,7 +10,18 @@ from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from distkit.core import LocalError
-from distkit.sim.explore import Cluster, Found, Progress, Subject, SynodSubject, events, numbered, retell, search
+from distkit.sim.explore import (
+    Cluster,
+    Found,
+    Progress,
+    RaftElectionSubject,
+    Subject,
+    SynodSubject,
+    events,
+    numbered,
+    retell,
+    search,
+)
 from distkit.sim.picture import draw, figure
 
 #: Some 70 bytes each, with kernels.
@@ -61,6 +72,15 @@ def synod(
     except LocalError as error:
         raise click.UsageError(str(error), context) from error
     _explore(context, subject, **common)
+
+
+@command.command("raft-election")
+@click.option("--nodes", type=click.IntRange(1, 5), default=2, show_default=True, metavar="N")
+@click.option("--terms", type=click.IntRange(1, 9), default=1, show_default=True, metavar="N", help="All together.")
+@_common
+def raft_election(context: click.Context, nodes: int, terms: int, **common: Any) -> None:
+    """Elections of Raft: pre-votes, votes and leaders, whose other messages are lost."""
+    _explore(context, RaftElectionSubject(nodes, terms, common["crashes"]), **common)
 
 
 def _explore(

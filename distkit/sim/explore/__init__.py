@@ -10,6 +10,7 @@ makes a space of any model with an initial state and a function to the next ones
 from distkit.sim.explore.cluster import Cluster, Move
 from distkit.sim.explore.freezing import Freezer
 from distkit.sim.explore.node import Node
+from distkit.sim.explore.raft_election import RaftElectionSubject
 from distkit.sim.explore.retelling import Step, events, numbered, retell
 from distkit.sim.explore.search import Found, Progress, Space, Whole, search
 from distkit.sim.explore.subject import Subject
@@ -22,6 +23,7 @@ __all__ = [
     "Move",
     "Node",
     "Progress",
+    "RaftElectionSubject",
     "Space",
     "Step",
     "Subject",

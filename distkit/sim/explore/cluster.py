@@ -217,6 +217,9 @@ class Cluster:
             except Broken:
                 known = NOWHERE, cost
             else:
-                known = conditions.number(after), cost + self.subject.begun(before.node, after)
+                if len(after.writes) > self.subject.writes:
+                    known = number, 0  # it can wait
+                else:
+                    known = conditions.number(after), cost + self.subject.begun(before.node, after)
             before.outcomes[move] = known
         return known

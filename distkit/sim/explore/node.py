@@ -64,7 +64,7 @@ class Node:
         self._call("receive", now, source, message)
         self._flush(now)
 
-    def complete(self, count: int) -> None:
+    def complete(self, count: int, now: float = 0.0) -> None:
         """The oldest `count` writes are durable, and the disk reports the last one."""
         done, self.writes = self.writes[:count], self.writes[count:]
         for write in done:
@@ -72,8 +72,8 @@ class Node:
             self.ledger.completed(self, write)
             for target, message in write.then:
                 self._send(target, message)
-        self._call("persisted", 0.0, done[-1].token)
-        self._flush(0.0)
+        self._call("persisted", now, done[-1].token)
+        self._flush(now)
 
     def tick(self, timer: str) -> None:
         """This timer, and no other one, is due."""
@@ -111,9 +111,10 @@ class Node:
             for target, message in output.sends:
                 self._send(target, message)
         if self.writes and not self.writes[0].records:
-            self.complete(1)  # without records there is nothing to wait for
+            self.complete(1, now)  # without records there is nothing to wait for
         self.subject.settle(self)
 
     def _send(self, target: int, message: Any) -> None:
         self.ledger.left(self, target, message)
-        self.sent.add((target, message))
+        if self.subject.carries(message):
+            self.sent.add((target, message))

@@ -19,6 +19,7 @@ class Subject(Protocol):
     exchangeable  nodes that differ in nothing but their id: states that differ only in who of them is who count as one
     crashes     how often a process may die, all nodes together
     attempts    how many attempts may be begun, all nodes together
+    writes      how many writes a node has under way at most; what would make more has to wait
     moments     when messages may arrive: now, or also after every patience is over
     freezer     how to copy and compare nodes
     """
@@ -27,6 +28,7 @@ class Subject(Protocol):
     exchangeable: tuple[int, ...]
     crashes: int
     attempts: int
+    writes: int
     moments: tuple[float, ...]
     freezer: Freezer
 
@@ -48,6 +50,10 @@ class Subject(Protocol):
 
     def delivered(self, node: Node, delivered: Any) -> None:
         """The machine hands something to its application."""
+        ...
+
+    def carries(self, message: Any) -> bool:
+        """Whether the network ever delivers messages like this one."""
         ...
 
     def settle(self, node: Node) -> None:

@@ -53,6 +53,7 @@ class SynodSubject:
     their own. A proposer proposes its value once in each life. `ballots` bounds the attempts of all proposers together.
     With `learning` proposers ask for what was chosen, too."""
 
+    writes = 9  # never so many: each kind of record only rises
     moments: tuple[float, ...] = (0.0,)
 
     def __init__(
@@ -125,6 +126,10 @@ class SynodSubject:
         require(node.decided is None, "contract", "node", node.id, "delivers twice:", delivered)
         node.decided = delivered
         node.ledger.told(node, delivered)
+
+    def carries(self, message: Any) -> bool:
+        """All."""
+        return True
 
     def settle(self, node: Node) -> None:
         """Writes under way are numbered from 1; a timer is armed or not, whenever it is due."""
