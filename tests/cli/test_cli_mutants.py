@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from distkit.cli import commands, mutants
 
-NAME = "half of the voters elect a leader"
+NAME = "a read is served before its index is applied"
 
 
 def invoke(*arguments: str):
