@@ -331,11 +331,11 @@ class Host:
         if boot != self.boots or not self.up:
             return None
         try:
-            full = self.disk.claim() is Space.FULL
+            self.disk.claim()
         except StorageError as error:
             return self.stop(str(error))
         self.start_disk()
-        if full and self.up:
+        if self.up and self.disk.space is Space.FULL:  # or full again: what waits needs more than was claimed
             self.world.timeline.after(CLAIM_INTERVAL, self.world.CLAIM, self.id, boot)
         self.tell_space()
         return None
