@@ -484,9 +484,14 @@ PROOF = (
         sentinel="the log says that it is synced and is not",
     ),
     _mutant(
-        "clients use each key once",
+        "clients use each key once, and nobody looks at the order of what is answered",
         "P",
         60,
+        (
+            "sim.clients",
+            "        require(index > running.floor, rule, running.call",
+            "        require(True, rule, running.call",
+        ),
         (
             "sim.objects",
             "            key = keys[below(random, len(keys))]\n",

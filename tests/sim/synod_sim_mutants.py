@@ -132,7 +132,7 @@ BLIND = {
 #: What is not caught within forty lite seeds needs another profile, or more seeds.
 _NEEDS = {
     "18 a wiped node is heard": ("lite", 1000),
-    "nothing is sent again": ("five", 400),
+    "nothing is sent again": ("five", 1000),
     "20 equal bytes win": ("five", 400),
     "20 equal bytes win after the decision": ("five", 400),
     "P2c the first vote reported wins, not the highest": ("five", 1000),
