@@ -1,0 +1,7 @@
+"""Who is there, and who is down: failure detectors, SWIM with Lifeguard, and a filter for stable cuts.
+
+detectors/   heartbeats in, suspicion out: deadline, phi accrual, Chen, Bertier
+swim/        the membership of a group by probing and gossip, one machine without I/O
+packets      SWIM's messages as encrypted datagrams
+cuts         many reports in, one agreed-upon proposal of changes out (Rapid)
+"""
