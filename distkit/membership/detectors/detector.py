@@ -87,8 +87,8 @@ class Detector:
     def heartbeat(self, now: float, peer: Peer, sequence: int | None = None) -> None:
         """A heartbeat arrived. `sequence` is the sender's count, always or never given.
 
-        With it, heartbeats that came late or twice change nothing, and methods that know the sender's interval see which
-        were lost; without it they infer that from the time.
+        With it, heartbeats that came late or twice change nothing, and methods that know the sender's interval see
+        which were lost; without it they infer that from the time.
         """
         self._at(now)
         watch = self._watches.get(peer)
