@@ -13,6 +13,7 @@
 | `addresses`     | tuple[tuple[int, str], ...]     | u16 count, u32 id and str each; ids rise                         |
 | `configuration` | Configuration                   | see `docs/formats.md`                                            |
 | a part's name   | that record                     | its own layout                                                   |
+| a part's `*`    | tuple of such records           | u16 count, the layout of each                                    |
 | any of them `?` | that or None                    | `bool`, then the value if it is 1                                |
 
 Every count and length is compared with the bytes that are there before anything is allocated for it. The kernel `wire`
@@ -123,6 +124,8 @@ class _ValueStep:
 def _type(kind: str, parts: Mapping[str, Layout]) -> tuple[Put, Take]:
     if kind.endswith("?"):
         return _optional(*_type(kind[:-1], parts))
+    if kind.endswith("*"):
+        return _many(*_type(kind[:-1], parts))
     if kind in parts:
         return parts[kind].put, parts[kind].take
     try:
@@ -252,6 +255,26 @@ def _optional(put: Put, take: Take) -> tuple[Put, Take]:
         return take(data, at + 1, end)
 
     return put_optional, take_optional
+
+
+def _many(put: Put, take: Take) -> tuple[Put, Take]:
+    def put_many(value: Any, pieces: list[bytes]) -> None:
+        pieces.append(_U16.pack(len(value)))
+        for each in value:
+            put(each, pieces)
+
+    def take_many(data: bytes, at: int, end: int) -> tuple[Any, int]:
+        (count,) = _U16.unpack_from(data, at)
+        at += 2
+        if count > end - at:  # each has at least one byte
+            raise PeerError(f"it ends too early: {count} records are expected where {end - at} bytes are left")
+        values = []
+        for _ in range(count):
+            value, at = take(data, at, end)
+            values.append(value)
+        return tuple(values), at
+
+    return put_many, take_many
 
 
 _TYPES: dict[str, tuple[Put, Take]] = {

@@ -28,13 +28,14 @@ class Everything:
     addresses: tuple[tuple[int, str], ...]
     configuration: Configuration
     part: raft.Snapshot
+    many: tuple[raft.Snapshot, ...]
     absent: Configuration | None
     last: int
 
 
 EVERYTHING = (
     "small:u8 flag:bool number:u16 content:bytes text:str blobs:blobs numbers:u64s addresses:addresses "
-    "configuration:configuration part:Snapshot absent:configuration? last:u32"
+    "configuration:configuration part:Snapshot many:Snapshot* absent:configuration? last:u32"
 )
 
 REGISTRY = Registry(raft.MESSAGES, raft.RECORDS, [(1, Everything, EVERYTHING)], parts=raft.PARTS)
@@ -75,7 +76,7 @@ def block_runs(draw: st.DrawFn) -> tuple[bytes, ...]:
 
 def values_of(word: str) -> st.SearchStrategy[Any]:
     kind = word.partition(":")[2]
-    optional = kind.endswith("?")
+    optional, many = kind.endswith("?"), kind.endswith("*")
     strategy: st.SearchStrategy[Any] = {
         "u8": st.integers(0, (1 << 8) - 1),
         "u16": st.integers(0, (1 << 16) - 1),
@@ -91,7 +92,9 @@ def values_of(word: str) -> st.SearchStrategy[Any]:
         "addresses": st.dictionaries(node_ids, host_ports, max_size=5).map(lambda found: tuple(sorted(found.items()))),
         "configuration": configurations,
         "Snapshot": snapshots,
-    }[kind.removesuffix("?")]
+    }[kind.rstrip("?*")]
+    if many:
+        return st.lists(strategy, max_size=3).map(tuple)
     return st.none() | strategy if optional else strategy
 
 
@@ -112,7 +115,8 @@ CONFIGURATION = Configuration(3, (Member(1, 7, "a:1"), Member(9, 8, "[::1]:2", M
 SNAPSHOT = raft.Snapshot(5, 4, 3, 2, 1, CONFIGURATION)
 ADDRESSES = ((1, "a:1"), (2, "b:2"))
 SAMPLE = Everything(
-    200, True, 65535, b"xyz", "été", (b"", b"ab"), (1, 1 << 63), ADDRESSES, CONFIGURATION, SNAPSHOT, None, 77
+    *(200, True, 65535, b"xyz", "été", (b"", b"ab"), (1, 1 << 63), ADDRESSES, CONFIGURATION),
+    *(SNAPSHOT, (SNAPSHOT, SNAPSHOT), None, 77),
 )
 
 
@@ -234,6 +238,12 @@ def test_blocks_must_be_consecutive_and_rounds_may_not_fall() -> None:
     for bad in ([(3, 5), (3, 7)], [(3, 5), (3, 5)], [(3, 5), (2, 6)], [(3, 5), (4, 6), (3, 7)]):
         with pytest.raises(PeerError):
             one("blocks").decode_body(1, blocks(*bad))
+
+
+def test_more_records_than_bytes_are_refused_before_any_is_read() -> None:
+    registry = Registry([(1, One, "field:Truncate*")], parts=[(raft.Truncate, "index:u64")])
+    with pytest.raises(PeerError, match="65535 records are expected where 8 bytes are left"):
+        registry.decode_body(1, b"\xff\xff" + bytes(8))
 
 
 def test_unknown_kinds_are_refused() -> None:
