@@ -29,6 +29,8 @@ _FORMAT: Final = 1
 _MAGIC: Final = b"DKSN"
 _NAME = re.compile(r"snap-([0-9a-f]{16})-([0-9a-f]{16})")
 _ANY = re.compile(r"snap-[0-9a-f]{16}-[0-9a-f]{16}(\.tmp|\.part)?")
+#: Ends the name of a file that is being received.
+PART = ".part"
 # crc, meta length, magic, format, cluster, index, term, time_us
 _HEADER = struct.Struct("<II4sIQQQQ")
 # crc, length
@@ -65,9 +67,10 @@ def list_snapshots(files: Files) -> list[tuple[int, int, str]]:
 
 
 def remove_snapshots(files: Files, keep: Collection[str]) -> None:
-    """Delete all snapshot files, unfinished ones included, but for the names to keep. Durable when it returns."""
+    """Delete all snapshot files, unfinished ones included, but for the names to keep, and what is being received under
+    these names. Durable when it returns."""
     with _failing("delete snapshots"):
-        gone = [name for name in files.listdir() if _ANY.fullmatch(name) and name not in keep]
+        gone = [name for name in files.listdir() if _ANY.fullmatch(name) and name.removesuffix(PART) not in keep]
         for name in gone:
             files.unlink(name)
         if gone:
@@ -237,7 +240,7 @@ class SnapshotReceiver:
         self._cluster, self._index, self._term = cluster, index, term
         self._size = size
         self._name = snapshot_name(index, term)
-        self._temporary = self._name + ".part"
+        self._temporary = self._name + PART
         with _failing("receive a snapshot", self._temporary):
             if self._temporary in files.listdir():
                 self._handle = files.open(self._temporary)

@@ -10,7 +10,7 @@ from typing import TypeVar
 import trio
 
 from distkit.core import Clock, Full, PeerError
-from distkit.log import SnapshotReader, SnapshotReceiver, SnapshotWriter, list_snapshots, remove_snapshots
+from distkit.log import SnapshotReader, SnapshotReceiver, SnapshotWriter, remove_snapshots
 from distkit.log.snapshot import snapshot_name
 from distkit.node.startup import Directory
 from distkit.raft import Snapshot
@@ -177,7 +177,7 @@ class SnapshotFiles:
     def _remove(self, index: int, keep: set[tuple[int, int]]) -> None:
         newer = snapshot_name(index + 1, 0)  # unfinished files among them: a save or fetch may be under way
         names = {name for name in self._files.listdir() if name >= newer}
-        names.update(name for i, term, name in list_snapshots(self._files) if (i, term) in keep)
+        names.update(snapshot_name(*each) for each in keep)
         remove_snapshots(self._files, names)
 
     def _read_piece(self, name: str, offset: int, size: int) -> bytes:

@@ -175,10 +175,13 @@ class Snapshots:
                     self._marks.append((write.token, item.snapshot))
 
     def persisted(self, token: int) -> None:
-        """Marks up to this write are durable: what is older than the newest of them may go."""
+        """Marks up to this write are durable: what is older than the newest of them may go, but for what is under
+        way: given to a peer, or fetched, though the log got ahead of it meanwhile."""
         newest = None
         while self._marks and self._marks[0][0] <= token:
             newest = self._marks.popleft()[1]
         if newest is not None:
-            given = (snapshot for snapshot, _ in self._given.values())
-            self.work.append(Release(newest.index, tuple(dict.fromkeys((newest, *given)))))
+            under_way = [snapshot for snapshot, _ in self._given.values()]
+            if self._fetching is not None:
+                under_way.append(self._fetching[1])
+            self.work.append(Release(newest.index, tuple(dict.fromkeys((newest, *under_way)))))

@@ -23,7 +23,6 @@ from distkit.log import (
     Wal,
     WalIdentity,
     WalOptions,
-    list_snapshots,
     remove_snapshots,
     snapshot_name,
 )
@@ -283,7 +282,7 @@ class WalDisk:
         keep = {(snapshot.index, snapshot.term) for snapshot in work.keep}
         newer = snapshot_name(work.index + 1, 0)
         names = {name for name in self.files.listdir() if name >= newer}
-        names.update(name for index, term, name in list_snapshots(self.files) if (index, term) in keep)
+        names.update(snapshot_name(*each) for each in keep)
         remove_snapshots(self.files, names)
         self._log.release(0, work.index)
 

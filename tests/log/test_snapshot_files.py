@@ -167,6 +167,18 @@ def test_snapshots_are_listed_in_order_and_removed_durably() -> None:
     assert files.listdir() == [snapshot_name(300, 5), "someone-else"]
 
 
+def test_what_is_being_received_under_a_name_to_keep_stays() -> None:
+    files = MemoryFiles()
+    data, size = sent()
+    receiver, other = (SnapshotReceiver(files, 0xC1, 10, term, size) for term in (2, 3))
+    receiver.write(0, data[:50])
+    remove_snapshots(files, [snapshot_name(10, 2)])
+    assert files.listdir() == [f"{snapshot_name(10, 2)}.part"]
+    receiver.write(50, data[50:])
+    assert receiver.finish().size == size
+    other.close()
+
+
 # Received from another node
 
 
