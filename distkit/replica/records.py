@@ -112,7 +112,7 @@ class FetchFrom:
 @record
 class Release:
     """A snapshot's mark is durable: entries up to `index`, and snapshot files that are not among `keep` or newer than
-    `index`, are not needed any more. `keep` has the snapshot itself, and older ones that peers are fetching or this node is."""
+    `index`, are not needed any more. `keep` has the snapshot itself, and older ones that peers fetch, or this node."""
 
     index: int
     keep: tuple[Snapshot, ...]
