@@ -70,7 +70,8 @@ def remove_snapshots(files: Files, keep: Collection[str]) -> None:
     """Delete all snapshot files, unfinished ones included, but for the names to keep, and what is being received under
     these names. Durable when it returns."""
     with _failing("delete snapshots"):
-        gone = [name for name in files.listdir() if _ANY.fullmatch(name) and name.removesuffix(PART) not in keep]
+        ours = [name for name in files.listdir() if _ANY.fullmatch(name)]
+        gone = [name for name in ours if name not in keep and name.removesuffix(PART) not in keep]
         for name in gone:
             files.unlink(name)
         if gone:
