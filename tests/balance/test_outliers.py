@@ -109,6 +109,14 @@ def eject_again_and_again(machine: Outliers, times: int) -> list[tuple[int, floa
     return found
 
 
+def test_late_answers_of_an_ejected_endpoint_eject_nobody() -> None:
+    machine = outliers(enforcing_failures=100, max_ejected_percent=100)
+    machine.streak("a", 1.0)
+    feed(machine, {"a": 0, "b": 100, "c": 100, "d": 100, "e": 100}, 100)  # four endpoints are too few without it
+    assert machine.tick(10.0) == []
+    assert machine.ejected == ("a",)
+
+
 def test_an_ejection_lasts_base_times_count_up_to_max() -> None:
     found = eject_again_and_again(outliers(base=100.0, max=300.0, interval=1000.0), 6)
     # The sweep that brings it back is no healthy interval, so the count rises each time; above 3 nothing gets longer.
