@@ -18,6 +18,9 @@ from collections.abc import Callable
 import distkit
 from distkit.sim.explore import Cluster, RaftElectionSubject, SynodSubject, search
 
+#: States a second that a synod should reach with compiled kernels at least.
+GOAL = 30_000
+
 #: Takes (name, value, unit, params).
 Show = Callable[[str, float, str, dict[str, object]], None]
 
@@ -37,6 +40,8 @@ def measure(show: Show, states_max: int) -> None:
         if found.broken is not None:
             raise SystemExit(f"{name}: {found.broken}")
         params: dict[str, object] = {"states": found.states, "complete": found.complete, "moves": cluster.runs}
+        if name.startswith("synod"):
+            params["goal_min"] = GOAL
         show(f"{name}: states", found.states / taken, "states/s", params)
 
 
@@ -58,7 +63,12 @@ def main() -> None:
     arguments = parser.parse_args()
     show = as_json if arguments.json else as_text
     kernels = "compiled" if distkit.COMPILED else "pure"
-    about = {"python": platform.python_version(), "kernels": kernels, "machine": platform.machine()}
+    about = {
+        "distkit": distkit.__version__,
+        "python": platform.python_version(),
+        "kernels": kernels,
+        "machine": platform.machine(),
+    }
     if arguments.json:
         print(json.dumps({"name": "about", "value": 1, "unit": "", "params": about}))
     else:
