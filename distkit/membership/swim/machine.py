@@ -77,7 +77,10 @@ class Swim:
 
     def receive(self, now: float, source: str, message: Any) -> None:
         """A well-typed message (`messages.check_message`) came from an address. Stale ones change nothing."""
-        s = self._at(now)
+        s = self.state
+        if not now >= s.now:
+            raise _time_went_back(now, s.now)
+        s.now = now
         handler = HANDLERS.get(type(message))
         if handler is None:
             raise LocalError(f"SWIM takes no {type(message).__name__}")
@@ -88,7 +91,10 @@ class Swim:
 
     def tick(self, now: float) -> None:
         """Do what is due."""
-        s = self._at(now)
+        s = self.state
+        if not now >= s.now:
+            raise _time_went_back(now, s.now)
+        s.now = now
         if now >= s.slow_deadline:
             _slow_tick(s, now)
         if now >= s.probe_deadline:
@@ -145,7 +151,6 @@ class Swim:
         s = self.state
         if not (s.sends or s.events):
             return None
-        self._at(now)
         output = Output(tuple(s.sends), tuple(s.events))
         s.sends.clear()
         s.events.clear()
@@ -171,7 +176,7 @@ class Swim:
     def _at(self, now: float) -> State:
         s = self.state
         if not now >= s.now:
-            raise LocalError(f"time went back, or is not a number: {now!r} after {s.now!r}")
+            raise _time_went_back(now, s.now)
         s.now = now
         return s
 
@@ -179,6 +184,10 @@ class Swim:
         if self.state.leaving:
             raise LocalError("this node is leaving: make a new one to come back")
         return self._at(now)
+
+
+def _time_went_back(now: float, last: float) -> LocalError:
+    return LocalError(f"time went back, or is not a number: {now!r} after {last!r}")
 
 
 def _slow_tick(s: State, now: float) -> None:
