@@ -1,7 +1,7 @@
 """What do a breaker and a retry budget cost, asked from Python?
 
-The goal is at most 150 ns for what a request asks before it is tried again: the breaker's permit and the budget's check.
-A whole request is permit + done + what it gives to the budget. The loop itself is measured and taken off.
+The goal is at most 150 ns for what a request asks before it is tried again: permit of the breaker, check of the
+budget. A whole request is permit + done + what it gives to the budget. The loop itself is taken off.
 
     python benchmarks/breaking.py [--seconds 0.2] [--json]
 """
