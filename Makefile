@@ -25,7 +25,7 @@ build: .venv/.kernels-$(DISTKIT_BUILD)
 		{ echo "Python's venv module is missing. Install it: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt setuptools Cython
-	DISTKIT_BUILD=pure $(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[model,cli,server,test,dev]'
+	DISTKIT_BUILD=pure $(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[model,cli,server,membership,test,dev]'
 	@touch $@
 
 # A change of mode changes no source, so everything generated is removed first. A pure build leaves no stamp: it says

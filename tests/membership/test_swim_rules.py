@@ -1,6 +1,7 @@
 """SWIM, rule by rule: which claim holds, probing, relays, gossip, tables, leaving."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from swim_world import Lone, World, alive, dead, left, place, suspect
@@ -173,7 +174,7 @@ def test_nobody_waits_longer_than_2n_minus_1_periods():
         names = probed(Lone(size=size, seed=seed), 60)
         for name in set(names):
             places = [number for number, each in enumerate(names) if each == name]
-            gaps = [after - before for before, after in zip(places, places[1:], strict=False)]
+            gaps = [after - before for before, after in pairwise(places)]
             assert max(gaps) <= 2 * (size - 1) - 1
 
 
@@ -296,7 +297,7 @@ def test_gossip_goes_to_three_different_members_every_200_ms():
     lone.hear(*(alive(f"x{number}") for number in range(200)))
     sends = of(Gossip, lone.run(1.9))
     times = sorted({time for time, _, _ in sends})
-    assert [after - before for before, after in zip(times, times[1:], strict=False)] == pytest.approx([0.2] * 9)
+    assert [after - before for before, after in pairwise(times)] == pytest.approx([0.2] * 9)
     for time in times:
         addresses = [address for when, address, _ in sends if when == time]
         assert len(addresses) == len(set(addresses)) == 3
