@@ -61,3 +61,10 @@ def _refusal(reply: ReplicaReply) -> Refused:
             return Refused("this node has stopped")
         case _:
             return Refused(f"refused: {reply.reason.name.lower()}")
+
+
+def only_cause(cause: BaseException) -> BaseException:
+    """The one exception in nested groups of one; the group itself when there are several."""
+    while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
+        cause = cause.exceptions[0]
+    return cause

@@ -30,7 +30,7 @@ from distkit.core.ids import check_members
 from distkit.node.clock import SystemClock
 from distkit.node.corridor import Corridor
 from distkit.node.options import NodeOptions
-from distkit.node.outcomes import PASSING, error_of, result_of
+from distkit.node.outcomes import PASSING, error_of, only_cause, result_of
 from distkit.node.session import Session
 from distkit.node.snapshots import SnapshotFiles
 from distkit.node.startup import Directory
@@ -354,7 +354,7 @@ class Replica(Generic[M]):
                     core = await self._form()
                 await self._take_part(core, nursery, task_status)
         except Exception as error:
-            self._failure = _only_cause(error)
+            self._failure = only_cause(error)
             logger.error("node %d stops: %s", self.node, self._failure)
             raise
         finally:
@@ -512,15 +512,8 @@ async def open_replica(
             yield replica
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        cause = _only_cause(group)
+        cause = only_cause(group)
         failure = replica.failure
         if failure is None or failure is cause:
             raise cause from cause.__cause__
         raise failure from group  # what the body met was a consequence of it
-
-
-def _only_cause(cause: BaseException) -> BaseException:
-    """The one exception in nested groups of one; the group itself when there are several."""
-    while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
-        cause = cause.exceptions[0]
-    return cause
