@@ -4,6 +4,7 @@ All of it is compiled into whoever cimports it; there is no module behind this f
 """
 
 cimport cython
+from libc.math cimport frexp
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from distkit._fast.block cimport load32, load64
@@ -36,6 +37,7 @@ cdef extern from *:
 # Hashes are meant to overflow.
 
 
+@cython.overflowcheck(False)
 cdef inline uint64_t rotated(uint64_t value, int bits) noexcept nogil:
     return value << bits | value >> (64 - bits)
 
@@ -114,6 +116,11 @@ cdef inline uint64_t rehashed(uint64_t hashed, uint64_t attempt) noexcept nogil:
     return mix_of(hashed + (attempt + 1) * MIX_STEP)
 
 
+cdef inline uint64_t attempted(uint64_t hashed, uint32_t attempt) noexcept nogil:
+    """The hash itself, and for attempts behind the first one others."""
+    return rehashed(hashed, attempt - 1) if attempt else hashed
+
+
 @cython.overflowcheck(False)
 cdef inline uint32_t jump_of(uint64_t key, uint32_t count) noexcept nogil:
     """The bucket of a key, of `count` (1 to 2^31 - 1)."""
@@ -123,3 +130,77 @@ cdef inline uint32_t jump_of(uint64_t key, uint32_t count) noexcept nogil:
         key = key * JUMP_MULTIPLIER + 1
         following = <int64_t>(<double>(bucket + 1) * (2147483648.0 / <double>((key >> 33) + 1)))
     return <uint32_t>bucket
+
+
+cdef inline void make_crc_table(uint32_t* table) noexcept:
+    cdef uint32_t byte, value
+    for byte in range(256):
+        value = byte
+        for _ in range(8):
+            value = value >> 1 ^ (0xEDB88320 if value & 1 else 0)
+        table[byte] = value
+
+
+cdef inline uint32_t extend_crc32(const uint32_t* table, uint32_t crc, const uint8_t* at, Py_ssize_t length) noexcept nogil:
+    """The crc of zlib, of what had the given one and these bytes behind it."""
+    cdef Py_ssize_t place
+    crc = ~crc
+    for place in range(length):
+        crc = table[(crc ^ at[place]) & 0xFF] ^ crc >> 8
+    return ~crc
+
+
+cdef inline double negative_log(double value) noexcept nogil:
+    """-ln of a number between 0 and 1, by operations that every machine rounds in the same way."""
+    cdef int exponent
+    cdef double mantissa = frexp(value, &exponent)
+    cdef double ratio, square, series
+    if mantissa < 0.7071067811865476:
+        mantissa = mantissa * 2.0
+        exponent -= 1
+    ratio = (mantissa - 1.0) / (mantissa + 1.0)
+    square = ratio * ratio
+    series = 1.0 / 19.0
+    series = series * square + 1.0 / 17.0
+    series = series * square + 1.0 / 15.0
+    series = series * square + 1.0 / 13.0
+    series = series * square + 1.0 / 11.0
+    series = series * square + 1.0 / 9.0
+    series = series * square + 1.0 / 7.0
+    series = series * square + 1.0 / 5.0
+    series = series * square + 1.0 / 3.0
+    series = series * square + 1.0
+    return -(<double>exponent * 0.6931471805599453 + 2.0 * ratio * series)
+
+
+cdef inline double unit_of(uint64_t hashed) noexcept nogil:
+    """The middle of one of 2^52 equal parts between 0 and 1."""
+    return <double>((hashed >> 12 << 1) + 1) * (1.0 / 9007199254740992.0)
+
+
+@cython.overflowcheck(False)
+cdef inline uint64_t distance_of(uint64_t here, uint64_t there) noexcept nogil:
+    """How far it is on the circle, forwards."""
+    return there - here
+
+
+cdef inline bint is_prime(uint32_t number) noexcept nogil:
+    cdef uint32_t divisor = 2
+    while divisor * divisor <= number:
+        if number % divisor == 0:
+            return False
+        divisor += 1
+    return True
+
+
+cdef inline Py_ssize_t write_decimal(uint8_t* at, uint32_t number) noexcept nogil:
+    """Its digits; how many."""
+    cdef Py_ssize_t digits = 1, place
+    cdef uint32_t rest = number
+    while rest >= 10:
+        rest //= 10
+        digits += 1
+    for place in range(digits - 1, -1, -1):
+        at[place] = <uint8_t>(48 + number % 10)
+        number //= 10
+    return digits

@@ -2,14 +2,33 @@
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.long cimport PyLong_AsUnsignedLongLong
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_AsUnsignedLongLong
 from cpython.number cimport PyNumber_Index
-from libc.math cimport ceil
+from libc.math cimport ceil, floor
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from distkit._fast.hashes cimport jump_of, murmur2_of, xxh64_of
+from distkit._fast.block cimport load32, store32
+from distkit._fast.hashes cimport (
+    extend_crc32,
+    is_prime,
+    make_crc_table,
+    murmur2_of,
+    write_decimal,
+    xxh64_of,
+)
+from distkit._fast.points cimport (
+    Points,
+    points_allocate,
+    points_drop_equals,
+    points_find,
+    points_free,
+    points_next,
+    points_sort,
+)
+
+from hashlib import md5
 
 from distkit.core.errors import LocalError
 
@@ -26,6 +45,9 @@ cdef enum:
 
     C_KEY_BYTES_MAX = 0x1000  # KEY_BYTES_MAX
 
+cdef uint32_t[256] CRC_TABLE
+make_crc_table(CRC_TABLE)
+
 
 def xxh64(data, seed=0):
     cdef bytes taken = bytes_of(data)
@@ -37,13 +59,16 @@ def murmur2(data, seed=MURMUR_SEED):
     return murmur2_of(<const uint8_t*>PyBytes_AS_STRING(taken), PyBytes_GET_SIZE(taken), hash_of("seed", seed))
 
 
-def jump(hashed, count):
-    return jump_of(hash_of("hash", hashed), <uint32_t>number_of("count", count, 1, 0x7FFFFFFF))
+def ketama_hash(key):
+    return load32(<const uint8_t*>PyBytes_AS_STRING(md5_of(bytes_of(key))))
 
 
 cdef class Order:
     def __dealloc__(self):
         free(self.ranks)
+
+    cdef bint holds(self, uint32_t position) noexcept nogil:
+        return position < self.span
 
     cdef uint32_t place(self, uint64_t hashed, uint32_t attempt) noexcept nogil:
         return 0
@@ -107,9 +132,11 @@ cdef class Ring(Order):
         raise LocalError("a ring is made by Ring.envoy, Ring.grpc, Ring.ketama or Ring.nginx")
 
     def __dealloc__(self):
-        free(self.points)
-        free(self.owners)
-        free(self.starts)
+        points_free(&self.points)
+
+    @property
+    def size(self):
+        return self.points.size
 
     @staticmethod
     def envoy(keys, weights=None, size_min=1024, size_max=RING_SIZE_MAX, function="xxh64", normalized=False):
@@ -121,87 +148,38 @@ cdef class Ring(Order):
         cdef list names = names_of(keys)
         return envoy_ring(names, sorted_by_key(names), weights, size_min, size_max, "xxh64", False)
 
-    cdef uint32_t successor(self, uint64_t hashed) noexcept nogil:
-        """The first point at or behind the hash, the first of all if there is none."""
-        hashed &= self.mask
-        cdef uint32_t at = self.starts[hashed >> self.shift]
-        while at < self.size and self.points[at] < hashed:
-            at += 1
-        return at if at < self.size else 0
+    @staticmethod
+    def ketama(keys, weights=None):
+        cdef list names = names_of(keys)
+        return ketama_ring(names, weights_of(weights, len(names)))
+
+    @staticmethod
+    def nginx(keys, weights=None):
+        cdef list names = names_of(keys)
+        return nginx_ring(names, weights_of(weights, len(names)))
 
     cdef uint32_t place(self, uint64_t hashed, uint32_t attempt) noexcept nogil:
-        cdef uint32_t at = self.successor(hashed)
-        if attempt:
-            at = <uint32_t>((<uint64_t>at + attempt) % self.size)
-        return self.owners[at]
+        cdef uint64_t at = points_find(&self.points, hashed)
+        return self.points.owners[(at + attempt) % self.points.size if attempt else at]
 
     cdef int64_t first(self, uint64_t hashed, Accept accept, void* state) noexcept nogil:
-        cdef uint32_t at = self.successor(hashed)
-        for _ in range(self.size):
-            if accept(state, self.owners[at]):
-                return self.owners[at]
-            at = at + 1 if at + 1 < self.size else 0
+        cdef uint32_t at = points_find(&self.points, hashed)
+        for _ in range(self.points.size):
+            if accept(state, self.points.owners[at]):
+                return self.points.owners[at]
+            at = points_next(&self.points, at)
         return -1
 
 
-cdef int allocate_ring(Ring self, uint32_t count, uint64_t size, int bits) except -1:
-    cdef int leading = 0
-    while size >> leading > 4:  # points in a place of `starts`, on average, are 2 to 4
-        leading += 1
+cdef Ring room_for(Py_ssize_t count, uint64_t size, int bits):
+    """A ring without points of so many endpoints."""
+    cdef Ring ring = Ring.__new__(Ring)
     if not 0 < size <= RING_SIZE_MAX:
         raise LocalError(f"a ring of {size} points: there may be 1 to {RING_SIZE_MAX}, change weights or sizes")
-    self.points = <uint64_t*>zeros(size, sizeof(uint64_t))
-    self.owners = <uint32_t*>zeros(size, sizeof(uint32_t))
-    self.starts = <uint32_t*>zeros((<uint64_t>1 << leading) + 1, sizeof(uint32_t))
-    self.mask = <uint64_t>0xFFFFFFFFFFFFFFFF >> (64 - bits)
-    self.shift = bits - leading
-    self.size = <uint32_t>size
-    self.count = self.span = count
-    return 0
-
-
-cdef int arrange(Ring self) except -1:
-    """Sort the points: into the places of `starts`, and then there. Equal ones stay in the order they came in."""
-    cdef uint64_t* points = <uint64_t*>zeros(self.size, sizeof(uint64_t))
-    cdef uint32_t* owners = <uint32_t*>calloc(self.size, sizeof(uint32_t))
-    if owners is NULL:
-        free(points)
+    if not points_allocate(&ring.points, <uint32_t>size, bits):
         raise MemoryError
-    sort_points(self, points, owners)
-    free(points)
-    free(owners)
-    return 0
-
-
-cdef void sort_points(Ring self, uint64_t* points, uint32_t* owners) noexcept nogil:
-    cdef uint32_t at, to, total = 0, here
-    cdef uint32_t places = 1 + <uint32_t>(self.mask >> self.shift)
-    cdef uint64_t point
-    cdef uint32_t owner
-    memcpy(points, self.points, self.size * sizeof(uint64_t))
-    memcpy(owners, self.owners, self.size * sizeof(uint32_t))
-    for at in range(self.size):
-        self.starts[points[at] >> self.shift] += 1
-    for at in range(places):
-        here = self.starts[at]
-        self.starts[at] = total
-        total += here
-    for at in range(self.size):
-        to = self.starts[points[at] >> self.shift]
-        self.starts[points[at] >> self.shift] += 1
-        self.points[to] = points[at]
-        self.owners[to] = owners[at]
-    for at in range(places, 0, -1):
-        self.starts[at] = self.starts[at - 1]
-    self.starts[0] = 0
-    for at in range(1, self.size):
-        point, owner, to = self.points[at], self.owners[at], at
-        while to and self.points[to - 1] > point:
-            self.points[to] = self.points[to - 1]
-            self.owners[to] = self.owners[to - 1]
-            to -= 1
-        self.points[to] = point
-        self.owners[to] = owner
+    ring.count = ring.span = <uint32_t>count
+    return ring
 
 
 cdef Ring envoy_ring(
@@ -214,15 +192,13 @@ cdef Ring envoy_ring(
     cdef double scale = min(ceil(smallest * <double>least) / smallest, <double>most)
     cdef double share, current = 0.0, target = 0.0
     cdef list counts = []
-    cdef uint64_t size = 0
     if function not in ("xxh64", "murmur2"):
         raise LocalError(f"{function!r} is no function of a ring: name xxh64 or murmur2")
     for share in shares:
         target += scale * share
         counts.append(max(0, <int64_t>(ceil(target) - current)))
         current = max(current, ceil(target))
-    cdef Ring ring = Ring.__new__(Ring)
-    allocate_ring(ring, <uint32_t>len(names), <uint64_t>current, 64)
+    cdef Ring ring = room_for(len(names), <uint64_t>current, 64)
     cdef bint murmur = function == "murmur2"
     cdef uint32_t at = 0, position, number, count
     cdef uint8_t[C_KEY_BYTES_MAX + DIGITS] text
@@ -235,11 +211,73 @@ cdef Ring envoy_ring(
         text[length] = b"_"
         for number in range(count):
             whole = length + 1 + write_decimal(text + length + 1, number)
-            ring.points[at] = murmur2_of(text, whole, MURMUR_SEED) if murmur else xxh64_of(text, whole, 0)
-            ring.owners[at] = position
+            ring.points.hashes[at] = murmur2_of(text, whole, MURMUR_SEED) if murmur else xxh64_of(text, whole, 0)
+            ring.points.owners[at] = position
             at += 1
-    arrange(ring)
+    sort(&ring.points)
     return ring
+
+
+cdef Ring ketama_ring(list names, list weights):
+    """In the numbers of libketama: single precision for shares, double for the product, single for the result."""
+    cdef double each, total = 0.0
+    cdef float share
+    cdef uint64_t size = 0
+    cdef uint32_t number, part, count, at = 0
+    cdef list counts = []
+    cdef bytes digest
+    for each in weights:
+        total += each
+    for each in weights:
+        share = <float>each / <float>total
+        count = <uint32_t>floor(<double><float>(share * 40.0 * <double>len(names)))
+        counts.append(count)
+        size += 4 * count
+    cdef Ring ring = room_for(len(names), size, 32)
+    for position, name in enumerate(names):
+        count = counts[position]
+        for number in range(count):
+            digest = md5_of(b"%s-%d" % (name, number))
+            for part in range(4):
+                ring.points.hashes[at] = load32(<const uint8_t*>PyBytes_AS_STRING(digest) + 4 * part)
+                ring.points.owners[at] = position
+                at += 1
+    sort(&ring.points)
+    return ring
+
+
+cdef Ring nginx_ring(list names, list weights):
+    cdef uint64_t size = 0
+    cdef uint32_t number, count, base, crc, at = 0
+    cdef uint8_t[4] before
+    cdef bytes name
+    for position, weight in enumerate(weights):
+        if weight != int(weight):
+            raise LocalError(f"weight {position} is {weight}: weights of nginx are whole numbers")
+        size += 160 * <uint64_t>weight
+    cdef Ring ring = room_for(len(names), size, 32)
+    for position, weight in enumerate(weights):
+        name = nginx_name(names[position])
+        count = 160 * <uint32_t>weight
+        base = extend_crc32(CRC_TABLE, 0, <const uint8_t*>PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
+        crc = 0
+        for number in range(count):
+            store32(before, crc)
+            crc = extend_crc32(CRC_TABLE, base, before, 4)
+            ring.points.hashes[at] = crc
+            ring.points.owners[at] = position
+            at += 1
+    sort(&ring.points)
+    points_drop_equals(&ring.points)
+    return ring
+
+
+cdef bytes nginx_name(bytes key):
+    """Host, NUL and port."""
+    if key[:5].lower() == b"unix:":
+        return key[5:] + b"\0"
+    host, colon, port = key.rpartition(b":")
+    return host + b"\0" + port if colon and (port.isdigit() or not port) else key + b"\0"
 
 
 @cython.final
@@ -345,13 +383,13 @@ cdef list weights_of(object weights, Py_ssize_t count):
     cdef list taken
     if weights is None:
         return [1.0] * count
-    taken = [float(weight) for weight in weights]
+    taken = list(weights)
     if len(taken) != count:
         raise LocalError(f"{len(taken)} weights for {count} keys")
     for position, weight in enumerate(taken):
         if not WEIGHT_MIN <= weight <= WEIGHT_MAX:
             raise LocalError(f"weight {position} is {weight}: there may be 2^-32 to 2^32, leave out who gets nothing")
-    return taken
+    return [float(weight) for weight in taken]
 
 
 cdef list shares_of(object weights, list order, bint normalized):
@@ -366,6 +404,16 @@ cdef list shares_of(object weights, list order, bint normalized):
             raise LocalError(f"the sum of normalized weights is {total}, not 1")
         return ordered
     return [weight / total for weight in ordered]
+
+
+cdef int sort(Points* points) except -1:
+    if not points_sort(points):
+        raise MemoryError
+    return 0
+
+
+cdef bytes md5_of(bytes data):
+    return md5(data, usedforsecurity=False).digest()
 
 
 cdef bytes bytes_of(object data):
@@ -383,32 +431,11 @@ cdef uint64_t hash_of(str name, object value) except? 0xDEADBEEF:
 
 
 cdef int64_t number_of(str name, object value, int64_t smallest, int64_t largest) except? -1:
-    taken = PyNumber_Index(value)
-    if not smallest <= taken <= largest:
+    cdef int overflow = 0
+    cdef int64_t taken = PyLong_AsLongLongAndOverflow(PyNumber_Index(value), &overflow)
+    if overflow or not smallest <= taken <= largest:
         raise LocalError(f"{name} {value} is not {smallest} to {largest}")
     return taken
-
-
-cdef bint is_prime(uint32_t number) noexcept nogil:
-    cdef uint32_t divisor = 2
-    while divisor * divisor <= number:
-        if number % divisor == 0:
-            return False
-        divisor += 1
-    return True
-
-
-cdef Py_ssize_t write_decimal(uint8_t* at, uint32_t number) noexcept nogil:
-    """Its digits; how many."""
-    cdef Py_ssize_t digits = 1, place
-    cdef uint32_t rest = number
-    while rest >= 10:
-        rest //= 10
-        digits += 1
-    for place in range(digits - 1, -1, -1):
-        at[place] = <uint8_t>(48 + number % 10)
-        number //= 10
-    return digits
 
 
 cdef void* zeros(uint64_t count, size_t size) except NULL:

@@ -3,8 +3,12 @@
 An *order* is made of the keys of endpoints and answers with positions in that list. Hashes are 0 to 2^64 - 1; make them
 of a request's key with `xxh64`. The orders that other systems have too place each hash where these place it:
 
-    Ring.envoy, Ring.grpc    Envoy's and gRPC's ring hash
-    Maglev                   Envoy's Maglev
+    Ring.envoy, Ring.grpc    ring hash of Envoy and gRPC
+    Ring.ketama              libketama; look up `ketama_hash(key)`
+    Ring.nginx               `hash ... consistent` of nginx; look up `zlib.crc32(key)`
+    Maglev                   Maglev of Envoy, weighted
+
+More of them, which need no table, are in `tableless`; `bounded` puts bounds on load over any of them.
 
 Every order has two ways on from the owner. `lookup(hash, attempt)` is the rule of the compatible system for a repeated
 request: quick, and it may lead to the same endpoint again. `first_open` and `candidates` follow the order of
@@ -15,10 +19,13 @@ to the next one, and returns when the owner is open again.
 from __future__ import annotations
 
 import operator
+import struct
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from math import ceil
+from hashlib import md5
+from math import ceil, floor
 from typing import Final, final
+from zlib import crc32
 
 from distkit.core.errors import LocalError
 
@@ -36,14 +43,13 @@ MURMUR_SEED: Final = 0xC70F6907
 _MASK = (1 << 64) - 1
 _PRIMES = (0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5)
 _MURMUR = 0xC6A4A7935BD1E995
-_STEP = 0x9E3779B97F4A7C15
 
 
 def xxh64(data: bytes, seed: int = 0) -> int:
     """XXH64 of the bytes, as the xxHash specification defines it."""
     one, two, three, four, five = _PRIMES
     at, length = 0, len(_bytes(data))
-    seed = _hash("seed", seed)
+    seed = _hash_of("seed", seed)
     if length >= 32:
         lanes = [seed + one + two & _MASK, seed + two & _MASK, seed, seed - one & _MASK]
         while length - at >= 32:
@@ -85,7 +91,7 @@ def _little(data: bytes, at: int, size: int) -> int:
 def murmur2(data: bytes, seed: int = MURMUR_SEED) -> int:
     """64-bit Murmur2 of the bytes, as libstdc++ has it."""
     aligned = len(_bytes(data)) & ~7
-    total = _hash("seed", seed) ^ len(data) * _MURMUR & _MASK
+    total = _hash_of("seed", seed) ^ len(data) * _MURMUR & _MASK
     for at in range(0, aligned, 8):
         value = _little(data, at, 8) * _MURMUR & _MASK
         total = (total ^ (value ^ value >> 47) * _MURMUR & _MASK) * _MURMUR & _MASK
@@ -95,16 +101,9 @@ def murmur2(data: bytes, seed: int = MURMUR_SEED) -> int:
     return total ^ total >> 47
 
 
-def jump(hashed: int, count: int) -> int:
-    """Jump consistent hash (Lamping and Veach): the bucket of a hash, of `count` (1 to 2^31 - 1) in a row."""
-    key = _hash("hash", hashed)
-    count = _number("count", count, 1, 0x7FFFFFFF)
-    bucket, following = -1, 0
-    while following < count:
-        bucket = following
-        key = (key * 2862933555777941757 + 1) & _MASK
-        following = int((bucket + 1) * (2147483648.0 / ((key >> 33) + 1)))
-    return bucket
+def ketama_hash(key: bytes) -> int:
+    """What libketama looks up for a key: 32 bits."""
+    return _little(md5(_bytes(key), usedforsecurity=False).digest(), 0, 4)
 
 
 class Order:
@@ -119,27 +118,30 @@ class Order:
 
     def lookup(self, hashed: int, attempt: int = 0) -> int:
         """The position of the owner; for an attempt > 0 that of another choice, which may be the same."""
-        return self._place(_hash("hash", hashed), _number("attempt", attempt, 0, 0xFFFFFFFF))
+        return self._place(_hash_of("hash", hashed), _number_of("attempt", attempt, 0, 0xFFFFFFFF))
 
     def first_open(self, hashed: int, closed: bytes | bytearray | memoryview) -> int:
         """The first candidate whose byte in `closed` is 0, -1 if there is none."""
         flags = memoryview(closed)
         if len(flags) != self.span:
             raise LocalError(f"{len(flags)} flags for {self.span} positions")
-        return self._first(_hash("hash", hashed), lambda position: not flags[position])
+        return self._first(_hash_of("hash", hashed), lambda position: not flags[position])
 
     def candidates(self, hashed: int, limit: int = ENDPOINTS_MAX) -> list[int]:
         """The first candidates in order, at most `limit`; each is the first open one if those before it are closed."""
-        key = _hash("hash", hashed)
+        key = _hash_of("hash", hashed)
         found: list[int] = []
         seen: set[int] = set()
-        for _ in range(_number("limit", limit, 0, ENDPOINTS_MAX)):
+        for _ in range(_number_of("limit", limit, 0, ENDPOINTS_MAX)):
             position = self._first(key, lambda position: position not in seen)
             if position < 0:
                 break
             found.append(position)
             seen.add(position)
         return found
+
+    def _holds(self, position: int) -> bool:
+        return position < self.span
 
     def _place(self, hashed: int, attempt: int) -> int:
         raise NotImplementedError
@@ -176,10 +178,7 @@ class Ring(Order):
     @staticmethod
     def _of(count: int, points: list[tuple[int, int]], bits: int) -> Ring:
         """A ring of (hash, position) in the order they were made."""
-        if not 0 < len(points) <= RING_SIZE_MAX:
-            raise LocalError(
-                f"a ring of {len(points)} points: there may be 1 to {RING_SIZE_MAX}, change weights or sizes"
-            )
+        _check_size(len(points))
         ring = object.__new__(Ring)
         ring.count = ring.span = count
         ring.size = len(points)
@@ -200,10 +199,10 @@ class Ring(Order):
     ) -> Ring:
         """Envoy's ring: points at `function` ("xxh64" or "murmur2") of key, "_" and a number.
 
-        The smallest weight gets a whole number of points; the ring has about `size_min` of them or more, at most
-        `size_max`. What the order of the list changes is rounding: an endpoint may have a point more or less.
+        The smallest weight gets a whole number of points; the ring has at least about `size_min` of them and at most
+        about `size_max`. The order of the list changes rounding: an endpoint may have a point more or less.
         """
-        names = _names(keys)
+        names = _names_of(keys)
         return _envoy_ring(names, list(range(len(names))), weights, size_min, size_max, function, normalized)
 
     @staticmethod
@@ -211,8 +210,48 @@ class Ring(Order):
         keys: Iterable[bytes], weights: Iterable[float] | None = None, size_min: int = 1024, size_max: int = 4096
     ) -> Ring:
         """gRPC's ring: as `envoy` with the endpoints sorted by key, so that the order of the list changes nothing."""
-        names = _names(keys)
+        names = _names_of(keys)
         return _envoy_ring(names, _sorted_by_key(names), weights, size_min, size_max, "xxh64", False)
+
+    @staticmethod
+    def ketama(keys: Iterable[bytes], weights: Iterable[float] | None = None) -> Ring:
+        """The ring of libketama, of 32 bits: four points of each MD5 of key, "-" and a number, 160 by mean weight."""
+        names = _names_of(keys)
+        taken = _weights_of(weights, len(names))
+        total = 0.0
+        for weight in taken:
+            total += weight
+        counts = [floor(_single(_single(_single(each) / _single(total)) * 40.0 * len(names))) for each in taken]
+        _check_size(4 * sum(counts))
+        points = [
+            (_little(digest, at, 4), position)
+            for position, count in enumerate(counts)
+            for number in range(count)
+            for digest in [md5(b"%s-%d" % (names[position], number), usedforsecurity=False).digest()]
+            for at in (0, 4, 8, 12)
+        ]
+        return Ring._of(len(names), points, 32)
+
+    @staticmethod
+    def nginx(keys: Iterable[bytes], weights: Iterable[float] | None = None) -> Ring:
+        """The ring of nginx, of 32 bits: 160 points by weight, a whole number, at CRC-32 of host, port and last point.
+
+        A key is the address as it stands in the configuration. Of equal points only the first one of the list stays.
+        """
+        names = _names_of(keys)
+        taken = _weights_of(weights, len(names))
+        for position, weight in enumerate(taken):
+            if weight != int(weight):
+                raise LocalError(f"weight {position} is {weight}: weights of nginx are whole numbers")
+        _check_size(160 * sum(map(int, taken)))
+        points: dict[int, int] = {}
+        for position, weight in enumerate(taken):
+            base = crc32(_nginx_name(names[position]))
+            point = 0
+            for _ in range(160 * int(weight)):
+                point = crc32(point.to_bytes(4, "little"), base)
+                points.setdefault(point, position)
+        return Ring._of(len(names), list(points.items()), 32)
 
     def _successor(self, hashed: int) -> int:
         return bisect_left(self._points, hashed & self._mask) % self.size
@@ -234,24 +273,42 @@ def _envoy_ring(
     function: str,
     normalized: bool,
 ) -> Ring:
-    most = _number("size_max", size_max, 1, RING_SIZE_MAX)
-    least = _number("size_min", size_min, 1, most)
+    most = _number_of("size_max", size_max, 1, RING_SIZE_MAX)
+    least = _number_of("size_min", size_min, 1, most)
     shares = _shares(weights, order, normalized)
     smallest = min(shares)
     scale = min(ceil(smallest * least) / smallest, float(most))
     if function not in ("xxh64", "murmur2"):
         raise LocalError(f"{function!r} is no function of a ring: name xxh64 or murmur2")
-    hash_of = xxh64 if function == "xxh64" else murmur2
+    hashed = xxh64 if function == "xxh64" else murmur2
     points: list[tuple[int, int]] = []
     current = target = 0.0  # points made and wanted: over all endpoints, so that rounding makes up for itself
     for position, share in zip(order, shares, strict=True):
         target += scale * share
         number = 0
         while current < target:
-            points.append((hash_of(b"%s_%d" % (names[position], number)), position))
+            points.append((hashed(b"%s_%d" % (names[position], number)), position))
             number += 1
             current += 1.0
     return Ring._of(len(names), points, 64)
+
+
+def _check_size(size: int) -> None:
+    if not 0 < size <= RING_SIZE_MAX:
+        raise LocalError(f"a ring of {size} points: there may be 1 to {RING_SIZE_MAX}, change weights or sizes")
+
+
+def _single(value: float) -> float:
+    """Rounded to single precision."""
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])
+
+
+def _nginx_name(key: bytes) -> bytes:
+    """Host, NUL and port."""
+    if key[:5].lower() == b"unix:":
+        return key[5:] + b"\0"
+    host, colon, port = key.rpartition(b":")
+    return host + b"\0" + port if colon and (port.isdigit() or not port) else key + b"\0"
 
 
 @final
@@ -272,10 +329,10 @@ class Maglev(Order):
         size: int = 65537,
         normalized: bool = False,
     ) -> None:
-        names = _names(keys)
+        names = _names_of(keys)
         order = _sorted_by_key(names)
         shares = _shares(weights, order, normalized)
-        slots = _number("size", size, 2, MAGLEV_SIZE_MAX)
+        slots = _number_of("size", size, 2, MAGLEV_SIZE_MAX)
         if not _is_prime(slots):
             raise LocalError(f"a Maglev table of {slots} entries: it must be a prime number, such as 65537")
         self.count = self.span = len(names)
@@ -307,7 +364,7 @@ class Maglev(Order):
         return self._table[(hashed ^ -attempt & _MASK) % self.size]
 
 
-def _names(keys: Iterable[bytes]) -> list[bytes]:
+def _names_of(keys: Iterable[bytes]) -> list[bytes]:
     """The keys as a list, each looked at."""
     names = list(keys)
     if not 0 < len(names) <= ENDPOINTS_MAX:
@@ -328,22 +385,22 @@ def _sorted_by_key(names: list[bytes]) -> list[int]:
     return sorted(range(len(names)), key=names.__getitem__)
 
 
-def _weights(weights: Iterable[float] | None, count: int) -> list[float]:
+def _weights_of(weights: Iterable[float] | None, count: int) -> list[float]:
     """As doubles, each looked at; all 1 if there are none."""
     if weights is None:
         return [1.0] * count
-    taken = [float(weight) for weight in weights]
+    taken = list(weights)
     if len(taken) != count:
         raise LocalError(f"{len(taken)} weights for {count} keys")
     for position, weight in enumerate(taken):
         if not WEIGHT_MIN <= weight <= WEIGHT_MAX:
             raise LocalError(f"weight {position} is {weight}: there may be 2^-32 to 2^32, leave out who gets nothing")
-    return taken
+    return [float(weight) for weight in taken]
 
 
 def _shares(weights: Iterable[float] | None, order: list[int], normalized: bool) -> list[float]:
     """The share of each in the given order, with a sum of 1."""
-    taken = _weights(weights, len(order))
+    taken = _weights_of(weights, len(order))
     ordered = [taken[position] for position in order]
     total = 0.0
     for weight in ordered:  # not `sum`, which rounds in its own way
@@ -361,7 +418,7 @@ def _bytes(data: bytes) -> bytes:
     return data
 
 
-def _hash(name: str, value: int) -> int:
+def _hash_of(name: str, value: int) -> int:
     """A number of 64 bits."""
     taken = operator.index(value)
     if not 0 <= taken <= _MASK:
@@ -369,7 +426,7 @@ def _hash(name: str, value: int) -> int:
     return taken
 
 
-def _number(name: str, value: int, smallest: int, largest: int) -> int:
+def _number_of(name: str, value: int, smallest: int, largest: int) -> int:
     taken = operator.index(value)
     if not smallest <= taken <= largest:
         raise LocalError(f"{name} {value} is not {smallest} to {largest}")
