@@ -41,7 +41,9 @@ def command() -> None:
 def _common(function: Any) -> Any:
     """Options of every protocol."""
     for option in (
-        click.option("--picture", type=click.File("w"), metavar="FILE", help="Draw what was found: HTML, or .svg."),
+        click.option(
+            "--picture", type=click.File("w", lazy=False), metavar="FILE", help="Draw what was found: HTML, or .svg."
+        ),
         click.option("--no-symmetry", is_flag=True, help="Count states that differ in names only as different."),
         click.option("--states-max", type=click.IntRange(min=1), default=STATES_MAX, show_default=True, metavar="N"),
         click.option("--crashes", type=click.IntRange(0, 9), default=1, show_default=True, metavar="N"),

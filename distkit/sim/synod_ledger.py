@@ -217,7 +217,7 @@ class Ledger:
             self._one_value(ballot, pair)
         for ballot, pair in proposals:
             require(
-                self._safe(ballot, pair), "S4", pair, "at", show_ballot(ballot), "while another may be chosen below"
+                self._safe(ballot, pair), "S4", pair[1], "at", show_ballot(ballot), "while another may be chosen below"
             )
         for node, pair in known:
             require(self.chosen == pair, "S7", "node", node, "takes", pair, "for chosen; it is", self.chosen)

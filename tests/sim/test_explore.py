@@ -164,6 +164,8 @@ def test_a_found_way_is_one_run_with_consistent_names():
     trace = events(cluster, steps, broken)
     assert trace[-1]["event"] == "broken"
     assert {"send", "receive", "restart", "propose", "complete"} <= {event["event"] for event in trace}
+    told = [(event["node"], event["role"], event["term"]) for event in trace if event["event"] == "role"]
+    assert sorted(told) == sorted((node, role, 1) for node in (4, 5) for role in ("preparing", "accepting"))
     json.dumps(trace)
 
 
@@ -284,6 +286,11 @@ def test_a_broken_rule_exits_1_and_is_printed_and_drawn(monkeypatch, tmp_path, n
 
 def test_what_can_not_be_is_refused():
     assert explore("synod", "--together", "--acceptors", "1").exit_code == 2
+
+
+def test_a_picture_that_can_not_be_written_is_refused_before_the_search(tmp_path):
+    result = explore("synod", "--picture", str(tmp_path / "nowhere" / "way.svg"))
+    assert (result.exit_code, "distinct states" in result.output) == (2, False)
 
 
 @pytest.mark.parametrize("seed", ["1", "2"])

@@ -214,6 +214,11 @@ class RaftElectionSubject:
             return f"{kind} wanted, term {message.term}"
         return f"{kind} {'granted' if message.granted else 'refused'}, term {message.term}"
 
+    def role(self, node: Node) -> tuple[str, int]:
+        """The machine's."""
+        s = node.machine.state
+        return s.role.name.lower(), s.term
+
     def told(self, node: Node) -> str:
         """Role, term and vote."""
         s = node.machine.state

@@ -14,12 +14,13 @@ from distkit.sim.explore.search import Found, State
 @record
 class Step:
     """One move. `sent`: what left because of it for the first time, (target, message); `told`: where the node then
-    stands. Both are empty for a move that breaks a rule."""
+    stands; `role`: what it is doing, and in which term. All are empty for a move that breaks a rule."""
 
     move: Move
     text: str
     sent: tuple[tuple[int, Any], ...]
     told: str
+    role: tuple[str, int] | None
 
 
 def retell(cluster: Cluster, found: Found, broken: Broken) -> tuple[list[Step], Broken]:
@@ -33,7 +34,7 @@ def retell(cluster: Cluster, found: Found, broken: Broken) -> tuple[list[Step], 
     if found.in_move:
         for move, after, _ in cluster.moves(state):
             if after is None:
-                steps.append(Step(move, _text(cluster, move), (), ""))
+                steps.append(Step(move, _text(cluster, move), (), "", None))
                 return steps, cluster.error(state, move)
     return steps, broken
 
@@ -43,7 +44,8 @@ def _step(cluster: Cluster, state: State, wanted: State) -> tuple[Move, State, S
         if after is not None and cluster.alike(after, wanted):
             before, node = cluster.node(place, state), cluster.node(place, after)
             sent = tuple(sorted(node.sent - before.sent, key=repr))
-            return move, after, Step(move, _text(cluster, move, before), sent, cluster.subject.told(node))
+            told, role = cluster.subject.told(node), cluster.subject.role(node)
+            return move, after, Step(move, _text(cluster, move, before), sent, told, role)
     raise LocalError(f"no move leads from {state} to {wanted}")
 
 
@@ -78,11 +80,12 @@ def numbered(cluster: Cluster, steps: list[Step], broken: Broken) -> list[str]:
 
 
 def events(cluster: Cluster, steps: list[Step], broken: Broken) -> list[dict[str, Any]]:
-    """A trace for `distkit.sim.picture`: one second a step. Everything sent has a number; what arrives nowhere is in
+    """A trace for `distkit.sim.picture`: one second a move. Everything sent has a number; what arrives nowhere is in
     flight for ever."""
     trace: list[dict[str, Any]] = []
     letters: dict[tuple[int, int, Any], int] = {}
     boots = dict.fromkeys(cluster.nodes, 1)
+    roles = {name: cluster.subject.role(cluster.node(place, cluster.first)) for place, name in enumerate(cluster.nodes)}
 
     def tell(time: int, event: str, node: int, **fields: Any) -> None:
         trace.append({"seq": len(trace), "time": float(time), "event": event, "node": node, **fields})
@@ -100,6 +103,9 @@ def events(cluster: Cluster, steps: list[Step], broken: Broken) -> list[dict[str
             tell(time, "restart", name, boot=boots[name])
         else:
             tell(time, move.detail[0] if move.kind == "call" else move.kind, name, what=step.text)
+        if step.role not in (None, roles[name]):
+            roles[name], (role, term) = step.role, step.role
+            tell(time, "role", name, role=role, term=term)
         for target, message in step.sent:
             number = letters.setdefault((name, target, message), len(letters) + 1)
             kind = type(message).__name__

@@ -88,6 +88,10 @@ class Subject(Protocol):
         """A message, for people; short."""
         ...
 
+    def role(self, node: Node) -> tuple[str, int]:
+        """What a node is doing, and in which term, for a picture; "follower": it answers others."""
+        ...
+
     def told(self, node: Node) -> str:
         """Where a node stands, for people; short."""
         ...

@@ -8,15 +8,15 @@ from random import Random
 from types import ModuleType
 from typing import Any, Final
 
-from distkit.core import Configuration, LocalError, Member, Write
+from distkit.core import Configuration, LocalError, Member, Outcome, Reply, Write
 from distkit.paxos import synod as real
-from distkit.paxos.ballot import show_ballot
+from distkit.paxos.ballot import round_of, show_ballot
 from distkit.paxos.synod.messages import Accept, Decide, Promised, Voted
 from distkit.quorum import flexible
 from distkit.sim.broken import require
 from distkit.sim.explore.freezing import Freezer
 from distkit.sim.explore.node import ARMED, Node
-from distkit.sim.synod_ledger import Acceptor, Ledger, Pair
+from distkit.sim.synod_ledger import Acceptor, Ledger, Pair, View
 
 _TIMERS: Final = ("propose_deadline", "learn_deadline")
 #: Of machine, ledger and node: what nobody changes, and what nobody decides by.
@@ -46,6 +46,26 @@ class Fixed(Random):
     def random(self) -> float:
         """One half."""
         return 0.5
+
+
+class _Past(Ledger):
+    """The past of one node, whose lives propose once each."""
+
+    def replied(self, node: View, reply: Reply) -> None:
+        """As always; and a proposal won exactly if it is the one that was first proposed at a ballot of its life."""
+        super().replied(node, reply)
+        if node.decided is not None:
+            won = self.prepared.get(node.decided.origin) == (node.id, node.boots)
+            require(
+                (reply.outcome is Outcome.COMMITTED) == won,
+                "replies",
+                "node",
+                node.id,
+                "says",
+                reply,
+                "of",
+                node.decided,
+            )
 
 
 class SynodSubject:
@@ -117,7 +137,7 @@ class SynodSubject:
 
     def ledger(self, node: int) -> Ledger:
         """The ledger of one node: its peers are unknown to it."""
-        ledger = Ledger(self.configuration, frozenset((node,)))
+        ledger = _Past(self.configuration, frozenset((node,)))
         ledger.proposed = dict(self.values)
         return ledger
 
@@ -240,6 +260,11 @@ class SynodSubject:
                 prefix = "" if name in ("ballot", "value") else f"{name} "
                 words.append(prefix + (found.decode() if name == "value" else show_ballot(found)))
         return " ".join(words)
+
+    def role(self, node: Node) -> tuple[str, int]:
+        """The phase, and the round."""
+        status = node.machine.status()
+        return status.phase.name.lower().replace("_", " ") if status.phase else "follower", round_of(status.ballot)
 
     def told(self, node: Node) -> str:
         """Promise, vote, phase."""
