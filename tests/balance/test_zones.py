@@ -46,6 +46,11 @@ def test_a_zone_without_endpoints_sends_all_away() -> None:
     assert (elsewhere.localities, elsewhere.local, elsewhere.residual) == (("x", "a", "b"), 0, (0, 0, 5000))
 
 
+def test_shares_that_round_to_nothing_keep_nothing_where_nobody_serves() -> None:
+    found = route([1, 30_000], [0, 6])  # the own zone has 0 of 10,000 of the clients, and of the endpoints
+    assert (found.local, found.choose(0, 0)) == (0, "b")
+
+
 def test_shares_are_matched_by_name_and_not_by_place() -> None:
     found = route_by_zone("b", {"a": 2, "b": 8}, {"c": 1, "a": 5, "b": 4})
     assert isinstance(found, ZoneRoute)
