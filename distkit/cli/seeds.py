@@ -50,6 +50,7 @@ def line_of(seed: int, profile: str, outcome: Outcome) -> dict[str, Any]:
         "virtual": round(outcome.virtual, 6),
         "acknowledged": outcome.acknowledged,
         "unknown": outcome.unknown,
+        "refused": outcome.refused,
         "marks": outcome.marks,
         "reproduce": shlex.join(["python", "-m", "distkit", "replay", str(seed), *options]),
     }

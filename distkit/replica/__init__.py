@@ -22,6 +22,7 @@ from distkit.replica.records import (
     SaveSnapshot,
     SnapshotPolicy,
 )
+from distkit.replica.sessions import SessionLimits, Sessions
 
 __all__ = [
     "RECORDS",
@@ -40,6 +41,8 @@ __all__ = [
     "ReplicaReply",
     "ReplicaStatus",
     "SaveSnapshot",
+    "SessionLimits",
+    "Sessions",
     "SnapshotGone",
     "SnapshotPolicy",
     "Waiting",

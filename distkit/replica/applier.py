@@ -8,7 +8,6 @@ from itertools import chain
 
 from distkit.core import LocalError, Reason, Restore, Span, StateMachine
 from distkit.raft import Raft, Snapshot
-from distkit.replica.messages import RESULT_BYTES_MAX
 from distkit.replica.proposals import CLOSE_SESSION, COMMAND, REGISTER, SESSION_COMMAND, SESSION_ID, SESSION_PREFIX
 from distkit.replica.records import ApplyError
 from distkit.replica.sessions import Answer, Sessions
@@ -37,7 +36,7 @@ class Applier:
         "time_us",
     )
 
-    def __init__(self, application: StateMachine, raft: Raft) -> None:
+    def __init__(self, application: StateMachine, raft: Raft, sessions: Sessions) -> None:
         if inspect.isgeneratorfunction(application.snapshot):
             raise LocalError(
                 f"{type(application).__name__}.snapshot is a generator function, which freezes nothing until it is "
@@ -47,7 +46,7 @@ class Applier:
         self._window = raft.window
         self._committed = 0
         self._failed: ApplyError | None = None
-        self.sessions = Sessions()
+        self.sessions = sessions
         #: The snapshot that the state must be replaced by before anything else is applied.
         self.loading = raft.snapshot if raft.snapshot.index else None
         #: The state includes everything up to here.
@@ -111,7 +110,7 @@ class Applier:
             raise self._failure(index, f"the application raised {type(error).__name__}: {error}") from error
         if type(result) is not bytes:
             raise self._failure(index, f"the application returned {type(result).__name__}, not bytes")
-        return result if len(result) <= RESULT_BYTES_MAX else Reason.RESULT_TOO_LARGE
+        return result if len(result) <= self.sessions.limits.result_bytes_max else Reason.RESULT_TOO_LARGE
 
     def _failure(self, index: int, text: str) -> ApplyError:
         self._failed = ApplyError(index, text)

@@ -36,7 +36,8 @@ _U64_MAX = (1 << 64) - 1
 
 
 class ReplicaCore:
-    """One replica. `origin` is a random 64-bit number, new at every start.
+    """One replica. `origin` is a random 64-bit number, new at every start; `sessions` an empty table, which only tests
+    give, with limits of their own.
 
     If `raft.snapshot.index` is not 0, `load` and `restored` come before everything else. Every ticket (a number of the
     host's choice) ends in exactly one reply, unless `cancel` returned True. ApplyError out of `flush`: the replica has
@@ -51,6 +52,7 @@ class ReplicaCore:
         *,
         now: float,
         origin: int,
+        sessions: Sessions | None = None,
     ) -> None:
         self._options = options = options or ReplicaOptions()
         options.check()
@@ -61,7 +63,7 @@ class ReplicaCore:
         self._transfers: dict[int, int] = {}
         self._proposals = Proposals(raft, options, origin, self._connected)
         self._reads = Reads(raft, options)
-        self._applier = Applier(application, raft)
+        self._applier = Applier(application, raft, Sessions() if sessions is None else sessions)
         self._snapshots = Snapshots(raft, options.snapshot)
         self.raft = raft
         self.application = application

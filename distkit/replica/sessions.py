@@ -4,7 +4,7 @@ A session is an entry of the log; its id is the index of that entry. A command o
 and the lowest sequence that its client still wants answered. The first time a sequence is seen it is applied and its
 answer kept; after that the kept answer is given. Answers below the lowest unanswered sequence are dropped.
 
-Everything here is decided by the content of the log alone, the limits are constants of the format: all replicas keep
+Everything here is decided by the content of the log alone, the limits are a part of the format: all replicas keep
 and evict the same. Over a limit, the session that was used least recently (in log order) is evicted; its client gets
 SESSION_EXPIRED and does not know which of its unanswered commands were applied.
 """
@@ -16,17 +16,9 @@ import struct
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
-from distkit.core import Reason, StorageError
+from distkit.core import Reason, StorageError, record
 from distkit.replica.messages import RESULT_BYTES_MAX
 
-#: Sessions of one replica.
-SESSIONS_MAX = 1 << 14
-#: Answers that one session keeps. A client with more unanswered commands is refused (BUSY) until it reads some.
-SESSION_ANSWERS_MAX = 1 << 10
-#: Answers that one session keeps, in bytes; the same refusal.
-SESSION_BYTES_MAX = 8 << 20
-#: Answers of all sessions in bytes.
-SESSIONS_BYTES_MAX = 64 << 20
 #: What an answer counts beside its length, so that empty ones are bounded too.
 ANSWER_OVERHEAD = 64
 
@@ -42,6 +34,23 @@ _ANSWER = struct.Struct("<QI")
 _NO_RESULT = (1 << 32) - 1
 
 
+@record
+class SessionLimits:
+    """A part of the format (`docs/formats.md`): they must never differ between replicas, nor change. Arguments only so
+    that tests reach them.
+
+    `sessions_max` sessions of one replica, with `bytes_max` of answers in all. One session keeps `answers_max` answers
+    and `session_bytes_max` of them; a client with more unanswered commands is refused (BUSY) until it reads some. A
+    result of more than `result_bytes_max` is not kept.
+    """
+
+    sessions_max: int = 1 << 14
+    answers_max: int = 1 << 10
+    session_bytes_max: int = 8 << 20
+    bytes_max: int = 64 << 20
+    result_bytes_max: int = RESULT_BYTES_MAX
+
+
 class _Session:
     __slots__ = ("answers", "bytes", "lowest")
 
@@ -52,23 +61,13 @@ class _Session:
 
 
 class Sessions:
-    """All sessions of a replica, ordered by last use. The limits are arguments only so that tests can reach them."""
+    """All sessions of a replica, ordered by last use."""
 
-    __slots__ = ("_answers_max", "_bytes_max", "_session_bytes_max", "_sessions", "_sessions_max", "bytes", "evicted")
+    __slots__ = ("_sessions", "bytes", "evicted", "limits")
 
-    def __init__(
-        self,
-        *,
-        sessions_max: int = SESSIONS_MAX,
-        answers_max: int = SESSION_ANSWERS_MAX,
-        session_bytes_max: int = SESSION_BYTES_MAX,
-        bytes_max: int = SESSIONS_BYTES_MAX,
-    ) -> None:
+    def __init__(self, limits: SessionLimits | None = None) -> None:
         self._sessions: OrderedDict[int, _Session] = OrderedDict()
-        self._sessions_max = sessions_max
-        self._answers_max = answers_max
-        self._session_bytes_max = session_bytes_max
-        self._bytes_max = bytes_max
+        self.limits = limits or SessionLimits()
         self.bytes = 0
         self.evicted = 0
 
@@ -101,8 +100,8 @@ class Sessions:
             self._prune(state, lowest)
         if sequence < state.lowest:
             return Reason.ANSWERED
-        answer = state.answers.get(sequence)
-        if answer is None and (len(state.answers) >= self._answers_max or state.bytes >= self._session_bytes_max):
+        answer, limits = state.answers.get(sequence), self.limits
+        if answer is None and (len(state.answers) >= limits.answers_max or state.bytes >= limits.session_bytes_max):
             return Reason.BUSY
         return answer
 
@@ -121,7 +120,8 @@ class Sessions:
 
     def restore(self, chunks: Iterator[bytes]) -> None:
         """Replace the table by a snapshot of it. Draws its own chunks only; StorageError if they make no sense."""
-        bytes_max = self._bytes_max + RESULT_BYTES_MAX + _SESSION.size * (self._sessions_max + 1)
+        limits = self.limits
+        bytes_max = limits.bytes_max + limits.result_bytes_max + _SESSION.size * (limits.sessions_max + 1)
         try:
             sessions = _parsed(_joined(chunks, bytes_max))
         except struct.error as error:
@@ -154,8 +154,8 @@ class Sessions:
 
     def _evict(self) -> None:
         """Drop the least recently used sessions over the limits, never the one in use, which is the last."""
-        sessions = self._sessions
-        while len(sessions) > self._sessions_max or (self.bytes > self._bytes_max and len(sessions) > 1):
+        sessions, limits = self._sessions, self.limits
+        while len(sessions) > limits.sessions_max or (self.bytes > limits.bytes_max and len(sessions) > 1):
             self._drop(next(iter(sessions)))
             self.evicted += 1
 

@@ -20,6 +20,8 @@ from distkit.sim.systems import System
 from distkit.sim.workload import Workload
 
 PROFILES: Final = ("lite", "five", "swarm", "idle", "loaded")
+#: Calls a second that one client has time for.
+_CALLS_OF_A_CLIENT: Final = 4
 #: Nodes of the short ones.
 _SHORT: Final = {"lite": 3, "five": 5}
 
@@ -71,8 +73,11 @@ def draw(seed: int, profile: str, machine: str, system: System) -> Scenario:
     aside = stream(seed, f"draw {profile} lag")
     if aside.random() < 0.3 and scenario.nodes > 1:
         scenario = _lagging(aside, scenario)
-    count = int(scenario.seconds * log_between(random, 4, 64))
-    calls = workload.calls(random, scenario.nodes, scenario.seconds, clients, count)
+    rate = log_between(random, 4, 64)
+    crowd = stream(seed, f"draw {profile} crowd")
+    # A client with more to do than this would not come to the end of it.
+    clients = 12 + below(crowd, 9) if crowd.random() < 0.25 else max(clients, int(rate / _CALLS_OF_A_CLIENT))
+    calls = workload.calls(random, scenario.nodes, scenario.seconds, clients, int(scenario.seconds * rate))
     return system.aim(random, replace(scenario, calls=calls))
 
 
@@ -135,7 +140,12 @@ def _swarm(random: Random, seed: int, machine: str, system: System, short: int) 
     )
 
 
-def amiss(random: Random, scenario: Scenario) -> Scenario:
+def aimed(random: Random, scenario: Scenario) -> Scenario:
+    """Calls of replicas, and the limits of sessions, where they matter."""
+    return _in_sessions(random, _amiss(random, scenario))
+
+
+def _amiss(random: Random, scenario: Scenario) -> Scenario:
     """In most runs everybody uses one key while something is amiss, and readers look at it on all nodes: wrong
     answers are given for a moment only, by a leader that does not know that it was deposed or by one that is new."""
     faults = [fault for fault in scenario.faults if fault.kind in ("isolate", "cut", "crash", "pause")]
@@ -147,13 +157,38 @@ def amiss(random: Random, scenario: Scenario) -> Scenario:
     look = reads[below(random, len(reads))]
 
     def moved(call: Call) -> Call:
-        return replace(call, time=moments[below(random, len(moments))] + int(between(random, 0.5, 2.5) * timeout))
+        time = moments[below(random, len(moments))] + int(between(random, 0.5, 2.5) * timeout)
+        return replace(call, time=min(time, int(scenario.seconds * SECOND)))
 
     found = [moved(call) if call.key == look.key or random.random() < 0.3 else call for call in scenario.calls]
     for node in range(1, scenario.nodes + 1):
         for _ in range(5 * len(moments)):
-            found.append(replace(moved(look), client=100 * node + below(random, 3), node=node))
+            found.append(replace(moved(look), client=100 * node + below(random, 8), node=node))
     return replace(scenario, calls=tuple(sorted(found, key=lambda call: call.time)))
+
+
+def _in_sessions(random: Random, scenario: Scenario) -> Scenario:
+    """In many runs clients have several calls under way; sessions are closed, and evicted because few have room, with
+    what clients still wait for."""
+    if random.random() < 0.5:
+        scenario = replace(scenario, in_flight=2 + below(random, 3))
+    if not scenario.sessions:
+        return scenario
+    options = dict(scenario.machine_options)
+    if random.random() < 0.5:
+        drawn = {
+            "sessions_max": 2 + below(random, 8),
+            "answers_max": 1 + below(random, 4),
+            "session_bytes_max": int(log_between(random, 64, 1 << 11)),
+            "bytes_max": int(log_between(random, 1 << 8, 1 << 13)),
+            "result_bytes_max": int(log_between(random, 8, 1 << 11)),
+        }
+        options |= {name: limit for name, limit in drawn.items() if random.random() < 0.5}
+    closing = log_between(random, 0.002, 0.05)
+    calls = [*scenario.calls]
+    calls += [Call(call.time, call.client, call.node, "close", "", 0) for call in calls if random.random() < closing]
+    calls.sort(key=lambda call: call.time)
+    return replace(scenario, machine_options=tuple(options.items()), calls=tuple(calls))
 
 
 def limits(random: Random, tiny: bool) -> tuple[tuple[str, float], ...]:

@@ -72,7 +72,7 @@ MARKS: Final[dict[str, tuple[str, ...]]] = {
     "a call was refused: not_leader": _BOTH,
     "a call was refused: transfer": _BOTH,
     "a call was refused: fenced": _BOTH,
-    "a call was refused: session_expired": (),
+    "a call was refused: session_expired": _BOTH,
     "a call was refused: answered": (),
     "a call was refused: none": (),
     "a call was refused: leader_changed": (),
@@ -82,6 +82,15 @@ MARKS: Final[dict[str, tuple[str, ...]]] = {
     "a call ended without an answer": _BOTH,
     "a call was given up in time": _BOTH,
     "a retry in a session got its answer": _BOTH,
+    # sessions
+    "a session had several commands under way": _BOTH,
+    "a session was closed": _BOTH,
+    "a session was gone before it was closed": _BOTH,
+    "a session was evicted": _BOTH,
+    "a client saw that its session had expired": _BOTH,
+    "a session could not be had": _BOTH,
+    "an answer that its client has was forgotten": _BOTH,
+    "a result was too large to keep": _BOTH,
 }
 
 #: Of single-decree Paxos.

@@ -44,14 +44,16 @@ _EMPTY: Final = (0, 0x5EED)  # a list: its length, and the digest of its values
 
 
 class Objects(StateMachine):
-    """All objects. A command is text: `kind key value client`. Results and states are plain values, as JSON."""
+    """All objects. A command is text: `kind key value client`. Results and states are plain values, as JSON, and what
+    comes of a long command is as long, for spaces that say nothing."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
 
     def apply(self, index: int, term: int, time_us: int, command: bytes) -> bytes:
         kind, key, value, client = command.decode().split()
-        return json.dumps(self._apply(kind, key, int(value), int(client))).encode()
+        result = json.dumps(self._apply(kind, key, int(value), int(client))).encode()
+        return result + command[len(command.rstrip()) :]
 
     def _apply(self, kind: str, key: str, value: int, client: int) -> Any:
         values = self.values

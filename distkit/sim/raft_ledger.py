@@ -27,6 +27,7 @@ from distkit.raft.messages import (
     SnapshotMark,
     Truncate,
 )
+from distkit.raft.progress import PROBE
 from distkit.sim.broken import fail, require
 
 #: A member of an enumeration by name costs as much as a call.
@@ -168,6 +169,7 @@ class Ledger:
         self.majority = voters // 2 + 1
         self.leaders: dict[int, int] = {}  # term -> node
         self.votes: dict[tuple[int, int], int] = {}  # (term, voter) -> candidate
+        self.asked: dict[tuple[int, int], tuple[int, int]] = {}  # (term, candidate) -> end of the log it asked with
         # (index, term) -> (term of the entry before, kind, payload, time)
         self.entries: dict[tuple[int, int], tuple[int, int, bytes, int]] = {}
         self.committed: list[int] = [0]  # index -> term
@@ -181,11 +183,13 @@ class Ledger:
 
     def wrote(self, node: View, write: Write) -> None:
         """A machine handed out a write."""
-        hard = None
+        hard, held = None, (node.accepted.terms[-1], node.accepted.last)
         for record in write.records:
             kind = type(record)
             if kind is HardState or kind is SnapshotMark:
                 hard = record
+                if kind is SnapshotMark and record.reset:
+                    held = 0, 0  # a log that is replaced by a snapshot may have ended later
             elif kind is Truncate:
                 self._truncated(node, record.index)
             elif kind is Entries:
@@ -198,9 +202,17 @@ class Ledger:
             self._recoverable(node)
         if hard is not None and hard.term != node.machine.term:
             fail("durability", "hard state of another term", hard, node.machine.term)
-        for _, message in write.then:
+        for target, message in write.then:
             if type(message) not in HELD:
                 fail("durability", "needs no disk but waits for it:", message)
+            if type(message) is RequestVoteReply and message.granted and not message.pre:
+                self._granted(node, target, message.term, held)
+
+    def _granted(self, node: View, target: int, term: int, held: tuple[int, int]) -> None:
+        """A vote goes to nobody whose log is older than that of the voter (paper 5.4.1): than what it held before this
+        write, which has nothing older. (What the candidate asked with, if it asked, and did not just say so.)"""
+        asked = self.asked.get((term, target), held)
+        require(asked >= held, "election safety", "node", node.id, "voted in term", term, "for", target, asked, held)
 
     def recovered(self, node: View, records: Iterable[Any]) -> None:
         """A node starts with these records: what they say of an entry is what once was written."""
@@ -241,7 +253,7 @@ class Ledger:
             found = (previous, kind, payload, time_us)
             known = self.entries.get((index, term))
             if known is None:
-                leader = self.leaders.get(term, node.id)
+                leader = self.leaders.get(term) or self._elected(node, term)
                 born = leader == node.id
                 require(born, "log matching", "entry", index, "of term", term, "born on", node.id, "not on", leader)
                 self.entries[index, term] = found
@@ -261,6 +273,8 @@ class Ledger:
             leads = message.term == node.accepted.term
             if kind is AppendEntries and leads and message.prev_index > node.accepted.last:
                 fail("log matching", "node", node.id, "appends behind its own log", message)
+            if kind is AppendEntries and message.blocks:
+                self._sent(node, target, message)
             return
         if kind not in HELD:
             return
@@ -278,7 +292,23 @@ class Ledger:
             if accepted and self.leaders.get(message.term) == target:
                 self._acknowledged(node, target, message.term, message.index)
 
+    def _sent(self, node: View, target: int, message: AppendEntries) -> None:
+        """Entries leave for a peer: no more are under way than the window allows, and a leader counts what it sends."""
+        s = node.machine.state
+        progress = s.progress.get(target)
+        if progress is None or progress.session != message.session or progress.state == PROBE:
+            return  # one append at a time, or its leader lost its place in the same flush
+        inflight, options = progress.inflight, s.options
+        _, first, count, _ = block_info(message.blocks[-1])
+        counted = bool(inflight) and inflight[-1][0] >= first + count - 1
+        require(counted, "bounds", "node", node.id, "does not count entries that it sends to", target, message)
+        before = sum(size for _, size in inflight) - inflight[-1][1]
+        few = len(inflight) <= options.inflight_messages_max and before < options.inflight_bytes_max
+        require(few, "bounds", "node", node.id, "has too much under way to node", target, inflight)
+
     def _asked(self, node: View, message: RequestVote) -> None:
+        if not message.pre:
+            self.asked[message.term, node.id] = message.last_term, message.last_index
         durable = node.durable
         if not message.pre and durable.term == message.term:
             require(durable.vote == node.id, "durability", "asks for votes without its own", message)
@@ -339,24 +369,19 @@ class Ledger:
 
     def leads(self, node: View) -> None:
         """A leader that is new is the only one of its term, and has all that is committed."""
-        s, accepted = node.machine.state, node.accepted
-        if s.role is not LEADER or self.leaders.get(s.term) == node.id:
-            return
-        only = s.term not in self.leaders
-        require(
-            only,
-            "election safety",
-            "node",
-            node.id,
-            "and node",
-            self.leaders.get(s.term),
-            "both lead term",
-            s.term,
-        )
-        self.leaders[s.term] = node.id
+        s = node.machine.state
+        if s.role is LEADER and self.leaders.get(s.term) != node.id:
+            self._elected(node, s.term)
+
+    def _elected(self, node: View, term: int) -> int:
+        """A node leads a term, or begins it with an entry, which is all that is seen of one that is deposed in the same
+        flush. Its id."""
+        accepted, other = node.accepted, self.leaders.setdefault(term, node.id)
+        require(other == node.id, "election safety", "node", node.id, "and node", other, "both lead term", term)
         for index in range(accepted.base, len(self.committed)):
-            complete = accepted.term_of(index) == self.committed[index] or self.committed_by[index] >= s.term
+            complete = accepted.term_of(index) == self.committed[index] or self.committed_by[index] >= term
             require(complete, "leader completeness", "leader", node.id, "lacks committed entry", index)
+        return node.id
 
     def _matches(self, node: View) -> None:
         """What a leader takes for acknowledged is on the peer's disk. A peer with a higher term owes it nothing."""

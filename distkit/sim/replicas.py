@@ -7,7 +7,17 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
-from distkit.core import Configuration, Full, IdentityError, LocalError, Member, PeerError, StorageError, record
+from distkit.core import (
+    Configuration,
+    Full,
+    IdentityError,
+    LocalError,
+    Member,
+    PeerError,
+    Reason,
+    StorageError,
+    record,
+)
 from distkit.log import WalOptions
 from distkit.raft import RaftOptions, Snapshot, formation_records, recover
 from distkit.raft import messages as raft
@@ -21,6 +31,8 @@ from distkit.replica import (
     ReplicaOutput,
     ReplicaReply,
     SaveSnapshot,
+    SessionLimits,
+    Sessions,
     SnapshotGone,
     SnapshotPolicy,
     judge_hello,
@@ -31,7 +43,7 @@ from distkit.sim.broken import require
 from distkit.sim.chance import SECOND, stream
 from distkit.sim.clients import Clients
 from distkit.sim.disks import CLUSTER, Disk, Receiver, RecordDisk, WalDisk
-from distkit.sim.draw import amiss, limits
+from distkit.sim.draw import aimed, limits
 from distkit.sim.files import MemoryFiles
 from distkit.sim.host import Host
 from distkit.sim.raft_oracle import RaftOracle
@@ -60,7 +72,7 @@ class ReplicaSystem:
     """Replicas over Raft, of the application that a workload brings."""
 
     options = staticmethod(limits)
-    aim = staticmethod(amiss)
+    aim = staticmethod(aimed)
 
     def __init__(self, workload: Callable[[], Workload], recover: Callable[..., Any] = recover) -> None:
         self.workload = workload
@@ -166,7 +178,7 @@ class ReplicaGuest:
         self._round_trip = _PIECE + 2 * world.scenario.network.delay_mean  # of a piece of a snapshot
         self._free = 0  # when the files' thread has done what it was given
         random = stream(world.seed, f"machine {host.id} {host.boots}")
-        raft_options, self.options = _options(world)
+        raft_options, self.options, limits = _options(world)
         machine = system.recover(
             records,
             node=host.id,
@@ -177,7 +189,8 @@ class ReplicaGuest:
             trace=self._tell if world.trace is not None else None,
         )
         application = world.oracle.watched(host, self.application)
-        self.machine = ReplicaCore(machine, application, self.options, now=now, origin=random.getrandbits(63))
+        origin, sessions = random.getrandbits(63), _Sessions(world, limits)
+        self.machine = ReplicaCore(machine, application, self.options, now=now, origin=origin, sessions=sessions)
         if isinstance(host.disk, WalDisk) and host.disk.torn_bytes:
             world.marks["a torn tail was cut"] += 1
         snapshot = machine.snapshot
@@ -209,6 +222,9 @@ class ReplicaGuest:
             ("bytes of proposals", status.held_bytes_high, options.held_bytes_max),
         ):
             require(high <= most, "bounds", "node", self.host.id, "held", high, name, "where", most, "is the limit")
+        sessions, limits = self.machine.sessions, self.machine.sessions.limits
+        few = len(sessions) <= limits.sessions_max and (sessions.bytes <= limits.bytes_max or len(sessions) <= 1)
+        require(few, "bounds", "node", self.host.id, "has", len(sessions), "sessions with", sessions.bytes, "bytes")
 
     def digest(self) -> bytes:
         raft: bytes = self.raft.digest()
@@ -366,20 +382,40 @@ class ReplicaGuest:
         return pieces.piece(request, snapshot, data)
 
 
-def _options(world: World) -> tuple[RaftOptions, ReplicaOptions]:
-    """The options of the machine and of the replica, by the names in the scenario."""
+class _Sessions(Sessions):
+    """The table that ships, and what happens in it."""
+
+    def __init__(self, world: World, limits: SessionLimits) -> None:
+        super().__init__(limits)
+        self._marks = world.marks
+
+    def begin(self, session: int, sequence: int, lowest: int) -> bytes | Reason | None:
+        before = self.bytes
+        answer = super().begin(session, sequence, lowest)
+        if self.bytes < before:
+            self._marks["an answer that its client has was forgotten"] += 1
+        return answer
+
+    def _evict(self) -> None:
+        before = self.evicted
+        super()._evict()
+        if self.evicted > before:
+            self._marks["a session was evicted"] += 1
+
+
+def _options(world: World) -> tuple[RaftOptions, ReplicaOptions, SessionLimits]:
+    """The options of the machine, of the replica and of its sessions, by the names in the scenario."""
     given: dict[str, Any] = dict(world.scenario.machine_options)
-    policy = {each.name for each in fields(SnapshotPolicy)}
-    own = {each.name for each in fields(RaftOptions)}
-    replica = {name: value for name, value in given.items() if name not in policy | own}
-    unknown = set(replica) - {each.name for each in fields(ReplicaOptions)}
-    if unknown:
-        raise LocalError(f"replicas have no option {', '.join(sorted(unknown))}: a scenario of another version?")
-    snapshot = SnapshotPolicy(**{name: value for name, value in given.items() if name in policy})
-    return (
-        RaftOptions(**{name: value for name, value in given.items() if name in own}),
-        ReplicaOptions(snapshot=snapshot, **replica),
-    )
+
+    def taken(kind: Any) -> dict[str, Any]:
+        return {each.name: given.pop(each.name) for each in fields(kind) if each.name in given}
+
+    raft, limits = RaftOptions(**taken(RaftOptions)), SessionLimits(**taken(SessionLimits))
+    snapshot = SnapshotPolicy(**taken(SnapshotPolicy))
+    replica = ReplicaOptions(snapshot=snapshot, **taken(ReplicaOptions))
+    if given:
+        raise LocalError(f"replicas have no option {', '.join(sorted(given))}: a scenario of another version?")
+    return raft, replica, limits
 
 
 def _detail(message: Any) -> str:

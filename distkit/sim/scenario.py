@@ -27,6 +27,7 @@ _DAY_NS: Final = _DAY * 1_000_000_000
 #: The largest value of each number; others are below 2**63.
 _LARGEST: Final = {
     "nodes": 9,
+    "in_flight": 64,
     "seconds": _DAY,
     "wall": _DAY,
     "drift": 0.5,
@@ -86,8 +87,8 @@ class Call:
 class Scenario:
     """See the module. `by_bytes`: messages pass the codec, else they are passed as they are. `wal`: the log is
     the one that ships, on a disk in memory, else a list of records. `eager`: share of the inputs that are flushed at
-    once, the others share a flush. `script`: what strikes which message, (source, target, number of the message,
-    kind, nanoseconds)."""
+    once, the others share a flush. `in_flight`: calls that one client has under way at a time. `script`: what
+    strikes which message, (source, target, number of the message, kind, nanoseconds)."""
 
     machine: str
     seed: int
@@ -97,6 +98,7 @@ class Scenario:
     wal: bool = False
     eager: float = 0.7
     sessions: bool = True
+    in_flight: int = 1
     network: NetworkOptions = NetworkOptions()
     disk: DiskOptions = DiskOptions()
     clock: ClockOptions = ClockOptions()
@@ -147,6 +149,8 @@ def check(scenario: Scenario) -> None:
         _check_fields(part)
     if not scenario.nodes or not scenario.seconds:
         raise LocalError("a scenario has 1 to 9 nodes and lasts up to a day")
+    if not scenario.in_flight:
+        raise LocalError("in_flight of a scenario must be 1 or more: clients that may call nothing")
     if scenario.disk.segment_bytes < 1 << 12:
         raise LocalError("segment_bytes of a scenario must be 4096 or more")
     timed: tuple[Fault | Call, ...] = (*scenario.faults, *scenario.calls)

@@ -15,7 +15,8 @@ from distkit.core import LocalError, record
 from distkit.sim.broken import Broken, require
 from distkit.sim.chance import SECOND
 from distkit.sim.draw import draw
-from distkit.sim.linear import Operation, Result, check
+from distkit.sim.linear import MODELS as NAMED_MODELS
+from distkit.sim.linear import Model, Operation, Result, check
 from distkit.sim.objects import MODELS, ObjectsWorkload
 from distkit.sim.replicas import ReplicaSystem
 from distkit.sim.scenario import Scenario
@@ -46,7 +47,9 @@ _FATES: Final = {
 class Outcome:
     """How a run ended. `rule` is "" if all is well, "undecided" if the checker gave up.
 
-    `digest` names all that happened, `fates` are the faults that struck messages: the `script` that repeats them.
+    Of the calls that began `acknowledged` were answered, `refused` were definitely not done, and of `unknown` ones no
+    client was told. `digest` names all that happened, `fates` are the faults that struck messages: the `script` that
+    repeats them.
     """
 
     scenario: Scenario
@@ -58,6 +61,7 @@ class Outcome:
     marks: dict[str, int]
     acknowledged: int
     unknown: int
+    refused: int
     fates: dict[tuple[int, int, int], tuple[str, int]]
 
     @property
@@ -169,6 +173,7 @@ def run(
         dict(sorted(world.marks.items())),
         world.clients.acknowledged,
         world.clients.unknown,
+        world.clients.refused,
         world.network.fates,
     )
 
@@ -211,12 +216,29 @@ def _judged(world: World) -> tuple[str, str]:
     """(rule, text) of what the checker of histories finds wrong, "undecided" if it can't tell."""
     undecided = ""
     for model, history in _histories(world):
+        if _explained(history, model):
+            continue
         verdict = check(history, model, steps_max=_STEPS_MAX)
         if verdict.result is Result.ILLEGAL:
             return "linearizability", verdict.text()
         if verdict.result is Result.UNKNOWN:
             undecided = verdict.text()
     return ("undecided", undecided) if undecided else ("", "")
+
+
+def _explained(history: list[Operation], model: Model | str) -> bool:
+    """Whether one order, that of the log, explains all answers and keeps to the times. If it does, there is no need to
+    search for one, which many calls at a time may make longer than the run."""
+    model = NAMED_MODELS[model] if isinstance(model, str) else model
+    states: dict[Any, tuple[Any, float]] = {}  # of each part, and when the last of what is there was called
+    for operation in history:
+        part = model.partition(operation)
+        state, called = states.get(part) or (model.initial(), 0.0)
+        state = model.step(state, operation)
+        if state is None or operation.returned < called:
+            return False
+        states[part] = state, max(called, operation.called)
+    return True
 
 
 def _histories(world: World) -> list[tuple[Any, list[Operation]]]:

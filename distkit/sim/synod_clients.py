@@ -45,7 +45,7 @@ class SynodClients:
     def __init__(self, world: World, proposers: tuple[int, ...]) -> None:
         self.world = world
         self.history: list[Operation] = []  # nothing to judge by a model: the ledger knows the one value
-        self.acknowledged = self.unknown = 0
+        self.acknowledged = self.unknown = self.refused = 0
         self._proposers = proposers
         self._running: dict[int, _Running] = {}  # by the ticket of the newest attempt
         self._ends: dict[int, Outcome] = {}  # of tickets, also of those that nobody waits for any more

@@ -75,6 +75,7 @@ class Callers(Protocol):
     history: list[Operation]
     acknowledged: int  #: calls that were answered
     unknown: int  #: calls that ended without an answer
+    refused: int  #: calls that were definitely not done
 
     def event(self, what: Any) -> None:
         """A call of the scenario falls due, or what was put into the timeline as CLIENT."""

@@ -70,7 +70,8 @@ class Workload:
         """A client got its answer: bytes of a command, the value of a query of a read."""
 
     def operation(self, call: Call, answer: Any, called: float, returned: float) -> Operation | None:
-        """A line of the history for `model`: a call that was answered, or (returned is infinity) may be done."""
+        """A line of the history for `model`: a call that was answered, or one that was not and took effect: then
+        `answer` is what its client would have been told, and `returned` when it was applied."""
         return None
 
     def settled(self, applications: Sequence[Any]) -> None:

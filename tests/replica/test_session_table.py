@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distkit.core import Reason, StorageError
-from distkit.replica.sessions import ANSWER_OVERHEAD, Sessions
+from distkit.replica.sessions import ANSWER_OVERHEAD, SessionLimits, Sessions
 
 
 def applied(sessions: Sessions, session: int, sequence: int, lowest: int, answer: bytes) -> bytes | Reason:
@@ -23,7 +23,7 @@ def applied(sessions: Sessions, session: int, sequence: int, lowest: int, answer
 
 
 def restored(sessions: Sessions, **limits: int) -> Sessions:
-    other = Sessions(**limits)
+    other = Sessions(SessionLimits(**limits))
     other.restore(sessions.snapshot())
     return other
 
@@ -84,7 +84,7 @@ def test_an_unknown_or_closed_session_is_expired():
 
 
 def test_the_least_recently_used_session_is_evicted_over_the_count():
-    sessions = Sessions(sessions_max=2)
+    sessions = Sessions(SessionLimits(sessions_max=2))
     sessions.register(1)
     sessions.register(2)
     applied(sessions, 1, 1, 1, b"")
@@ -94,7 +94,7 @@ def test_the_least_recently_used_session_is_evicted_over_the_count():
 
 
 def test_a_repeat_counts_as_use():
-    sessions = Sessions(sessions_max=2)
+    sessions = Sessions(SessionLimits(sessions_max=2))
     sessions.register(1)
     applied(sessions, 1, 1, 1, b"")
     sessions.register(2)
@@ -104,7 +104,7 @@ def test_a_repeat_counts_as_use():
 
 
 def test_the_least_recently_used_sessions_are_evicted_over_the_bytes_but_never_the_one_in_use():
-    sessions = Sessions(bytes_max=3 * ANSWER_OVERHEAD)
+    sessions = Sessions(SessionLimits(bytes_max=3 * ANSWER_OVERHEAD))
     for session in (1, 2, 3):
         sessions.register(session)
         applied(sessions, session, 1, 1, b"")
@@ -113,7 +113,7 @@ def test_the_least_recently_used_sessions_are_evicted_over_the_bytes_but_never_t
 
 
 def test_a_session_with_too_many_unanswered_commands_is_refused_and_nothing_else_changes():
-    sessions = Sessions(answers_max=2)
+    sessions = Sessions(SessionLimits(answers_max=2))
     sessions.register(1)
     for sequence in (1, 2):
         applied(sessions, 1, sequence, 1, b"x")
@@ -123,7 +123,7 @@ def test_a_session_with_too_many_unanswered_commands_is_refused_and_nothing_else
 
 
 def test_a_session_with_too_many_bytes_of_answers_is_refused():
-    sessions = Sessions(session_bytes_max=100)
+    sessions = Sessions(SessionLimits(session_bytes_max=100))
     sessions.register(1)
     applied(sessions, 1, 1, 1, bytes(100))
     assert sessions.begin(1, 2, 1) is Reason.BUSY
@@ -211,7 +211,7 @@ def play(sessions: Sessions, steps: list[tuple[object, ...]], first: int) -> Ite
 
 @given(STEPS, STEPS)
 def test_a_replica_that_came_by_snapshot_answers_and_evicts_like_one_that_was_there_from_the_start(before, after):
-    veteran = Sessions(**LIMITS)
+    veteran = Sessions(SessionLimits(**LIMITS))
     list(play(veteran, before, 1))
     newcomer = restored(veteran, **LIMITS)
     assert newcomer.digest() == veteran.digest()

@@ -469,11 +469,7 @@ PROOF = (
         "operations without an answer are not in the history",
         "P",
         200,
-        (
-            "sim.clients",
-            "        if operation is not None:\n",
-            "        if operation is not None and returned != math.inf:\n",
-        ),
+        ("sim.clients", "        for running in self._unanswered:\n", "        for running in ():\n"),
     ),
     _mutant(
         "the disk loses nothing in a crash",

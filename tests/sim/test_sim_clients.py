@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -153,7 +152,7 @@ def test_a_client_has_one_call_at_a_time_in_its_order_and_others_do_not_wait() -
     assert [content[-1:] for *_, content in shop.asked("propose")] == [b"1", b"3", b"2"]
     assert shop.asked("propose")[2][0] == 300 * MS
     assert (outcome.acknowledged, outcome.unknown) == (2, 1)  # what is under way at the end is unknown
-    assert [each.returned for each in shop.notes.history] == [300 * MS, 300 * MS, math.inf]
+    assert [each.returned for each in shop.notes.history] == [300 * MS, 300 * MS]  # and was never applied
 
 
 def test_every_command_is_unique() -> None:
@@ -224,7 +223,11 @@ def test_a_lost_call_is_unknown_at_once_and_may_take_effect_later() -> None:
     outcome = shop.serve(call(1), call(2, 500))
     assert (outcome.rule, outcome.acknowledged, outcome.unknown) == ("", 1, 1)
     assert len(shop.asked("propose")) == 2
-    assert [(each.input, each.returned) for each in shop.notes.history] == [(1, math.inf), (2, 500 * MS)]
+    # The history has it when it was applied.
+    assert [(each.input, each.called, each.returned) for each in shop.notes.history] == [
+        (2, 500 * MS, 500 * MS),
+        (1, 100 * MS, 500 * MS),
+    ]
     assert outcome.marks["a call ended without an answer"] == 1
 
 
@@ -305,7 +308,7 @@ def test_a_call_of_a_session_that_is_refused_after_it_was_lost_stays_unknown() -
     shop = Shop(worse)
     outcome = shop.serve(call(1), sessions=True, seconds=30.0)
     assert (outcome.rule, outcome.acknowledged, outcome.unknown) == ("", 0, 1)
-    assert [each.returned for each in shop.notes.history] == [math.inf]
+    assert [(each.output, each.returned) for each in shop.notes.history] == [(b"done", 100 * MS)]
 
 
 def test_an_expired_session_ends_its_call_and_the_next_call_has_another_session() -> None:
@@ -326,8 +329,110 @@ def test_a_session_that_cannot_be_registered_ends_the_call_that_wanted_it() -> N
     shop = Shop(committing)
     shop.registers = lambda server, ticket: server.end(ticket, Outcome.REFUSED)
     outcome = shop.serve(call(1), seconds=20.0, sessions=True)
-    assert (outcome.rule, outcome.acknowledged, outcome.unknown) == ("", 0, 0)
+    assert (outcome.rule, outcome.acknowledged, outcome.unknown, outcome.refused) == ("", 0, 0, 1)
+    assert outcome.marks["a session could not be had"] == 1
     assert shop.asked("propose") == []
+
+
+def test_several_calls_of_a_client_are_under_way_and_all_say_which_is_the_lowest() -> None:
+    held: list[tuple[Server, int, bytes]] = []
+
+    def late(server: Server, ticket: int, content: bytes) -> None:
+        held.append((server, ticket, content))
+        if content.endswith(b"3"):  # the second and the third are answered, the first is not
+            for each in held[1:]:
+                each[0].commit(*each[1:])
+
+    shop = Shop(late)
+    outcome = shop.serve(*(call(number, 100 + number) for number in range(1, 6)), sessions=True, in_flight=3)
+    assert [each[4:] for each in shop.asked("propose")[:5]] == [
+        (77, 1, 1),
+        (77, 2, 1),
+        (77, 3, 1),
+        (77, 4, 1),
+        (77, 5, 1),
+    ]
+    assert (outcome.rule, outcome.acknowledged, outcome.unknown) == ("", 2, 3)
+    assert outcome.marks["a session had several commands under way"] == 4
+
+
+def test_a_session_that_is_closed_is_gone_for_what_comes_later_and_not_for_what_is_under_way() -> None:
+    shop = Shop(committing)
+    closed: list[int] = []
+
+    class Closing(Server):
+        def close_session(self, now: float, ticket: int, session: int) -> None:
+            closed.append(session)
+            self.end(ticket, Outcome.COMMITTED)
+
+    shop.machine = Closing
+    outcome = shop.serve(
+        call(1), call(0, 200, kind="close"), call(2, 300), call(0, 400, 2, kind="close"), sessions=True
+    )
+    assert closed == [77]  # the other client has none
+    assert len(shop.asked("register")) == 2
+    assert (outcome.rule, outcome.acknowledged) == ("", 3)
+    assert [each.input for each in shop.notes.history] == [1, 2]
+    assert outcome.marks["a session was closed"] == 1
+
+
+def test_closing_a_session_that_is_gone_is_an_end_like_another() -> None:
+    class Gone(Server):
+        def close_session(self, now: float, ticket: int, session: int) -> None:
+            self.end(ticket, Outcome.REFUSED, Reason.SESSION_EXPIRED)
+
+    shop = Shop(committing)
+    shop.machine = Gone
+    outcome = shop.serve(call(1), call(0, 200, kind="close"), sessions=True)
+    assert (outcome.rule, outcome.acknowledged, outcome.marks["a session was gone before it was closed"]) == ("", 2, 1)
+
+
+def test_what_is_under_way_in_an_expired_session_keeps_to_it_and_may_be_done() -> None:
+    """The first attempt of 1 is lost, and applied in the end; then the session is gone."""
+    tried: dict[bytes, int] = {}
+
+    def expired(server: Server, ticket: int, content: bytes) -> None:
+        tried[content] = tried.get(content, 0) + 1
+        if content.endswith(b"1") and tried[content] == 1:
+            server.apply(content)
+            server.end(ticket, Outcome.LOST)
+        elif content.endswith((b"1", b"2")):
+            server.end(ticket, Outcome.REFUSED, Reason.SESSION_EXPIRED)
+        else:
+            server.commit(ticket, content)
+
+    shop = Shop(expired)
+    outcome = shop.serve(call(1), call(2, 110), call(3, 700), sessions=True, in_flight=2)
+    assert (outcome.rule, outcome.acknowledged, outcome.unknown, outcome.refused) == ("", 1, 1, 1)
+    assert outcome.marks["a client saw that its session had expired"] == 1
+    assert len(shop.asked("register")) == 2
+    assert {(each.input, each.returned) for each in shop.notes.history} == {(1, 100 * MS), (3, 700 * MS)}
+
+
+def test_an_answer_that_is_not_what_came_of_the_command_is_found() -> None:
+    def lying(server: Server, ticket: int, content: bytes) -> None:
+        server.apply(content, b"done")
+        server.end(ticket, Outcome.COMMITTED, result=b"other")
+
+    outcome = Shop(lying).serve(call(1))
+    assert (outcome.rule, "came to b'done' and was answered b'other'" in outcome.text) == ("tickets", True)
+
+
+@pytest.mark.parametrize(("result", "rule"), [(b"", ""), (b"done", "tickets")])
+def test_a_result_that_is_too_large_is_judged_all_the_same(result: bytes, rule: str) -> None:
+    def large(server: Server, ticket: int, content: bytes) -> None:
+        server.apply(content, b"a long one")
+        server.end(ticket, Outcome.COMMITTED, Reason.RESULT_TOO_LARGE, result)
+
+    shop = Shop(large)
+    outcome = shop.serve(call(1))
+    assert outcome.rule == rule
+    assert rule or [each.output for each in shop.notes.history] == [b"a long one"]
+
+
+def test_a_call_that_waits_for_its_answer_is_never_one_that_has_it() -> None:
+    outcome = Shop(ending(Outcome.REFUSED, Reason.ANSWERED)).serve(call(1), sessions=True)
+    assert (outcome.rule, "still waits" in outcome.text) == ("tickets", True)
 
 
 # -- reads, nodes that are gone, transfers ----------------------------------------------------------------------------

@@ -19,7 +19,7 @@ Judge = Callable[[Scenario], str]
 def outcome(
     scenario: Scenario, rule: str, virtual: float, fates: dict[tuple[int, int, int], tuple[str, int]]
 ) -> Outcome:
-    return Outcome(scenario, rule, rule and f"{rule}: seen", "", 1, virtual, {}, 0, 0, fates)
+    return Outcome(scenario, rule, rule and f"{rule}: seen", "", 1, virtual, {}, 0, 0, 0, fates)
 
 
 class Runs:
