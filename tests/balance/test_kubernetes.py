@@ -253,3 +253,4 @@ def test_the_order_of_slices_does_not_matter(seed: int) -> None:
     first = endpoints_of(slices)
     rng.shuffle(slices)
     assert endpoints_of(slices) == first
+    assert [endpoint.id for endpoint in first] == sorted(endpoint.id for endpoint in first)
