@@ -42,6 +42,9 @@ cdef class Window:
     cdef readonly int64_t base_term
     cdef uint64_t base_time_us
     cdef readonly int64_t bytes
+    # So many blocks are in this digest already; 0 after a change of any but the end.
+    cdef Py_ssize_t digested
+    cdef object crc
 
     def __cinit__(self):
         self.blocks = []
@@ -83,6 +86,7 @@ cdef class Window:
             self.blocks[keep - 1] = self.part(keep - 1, block_first(self.head(keep - 1)), behind - 1)
         del self.blocks[keep:]
         self.bytes = self.total()
+        self.digested = 0
 
     def compact(self, object index):
         cdef int64_t base_index = bounded("index", index, 0, self.last_index())
@@ -97,6 +101,7 @@ cdef class Window:
         for block in self.blocks[:i]:
             self.bytes -= PyBytes_GET_SIZE(block)
         del self.blocks[:i]
+        self.digested = 0
 
     def reset(self, object index, object term, object time_us=0):
         cdef int64_t base_index = bounded("index", index, 0, INDEX_MAX)
@@ -106,6 +111,7 @@ cdef class Window:
         self.base_term = base_term
         self.blocks = []
         self.bytes = 0
+        self.digested = 0
 
     def slice(self, object lo, object hi, object bytes_max):
         cdef int64_t index = bounded("lo", lo, self.base_index + 1, self.last_index() + 1)
@@ -182,10 +188,12 @@ cdef class Window:
         cdef const char* start = <const char*>fields
         cdef const uint8_t* at
         cdef Py_ssize_t i, j
-        store64(fields, self.base_index)
-        store64(fields + 8, self.base_term)
-        crc = crc32c(start[:16])
-        for i in range(len(self.blocks)):
+        if not self.digested:
+            store64(fields, self.base_index)
+            store64(fields + 8, self.base_term)
+            self.crc = crc32c(start[:16])
+        crc = self.crc
+        for i in range(self.digested, len(self.blocks)):
             at = self.head(i)
             j = max(0, self.base_index + 1 - <int64_t>block_first(at))
             check_ends(at, j, block_count(at))
@@ -197,6 +205,8 @@ cdef class Window:
                 fields[24] = entry_kind(at, j)
                 store32(fields + 25, <uint32_t>len(payload))
                 crc = crc32c(payload, crc32c(start[:29], crc))
+        self.digested = len(self.blocks)
+        self.crc = crc
         return crc
 
     # i is the position of a block in the list, j that of an entry in a block.
