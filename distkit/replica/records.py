@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from distkit.core import Configuration, DistkitError, LocalError, Outcome, Reason, Role, Write, record
@@ -61,9 +61,11 @@ class ReplicaOptions:
 
     def check(self) -> None:
         """Raise LocalError unless every limit is positive."""
-        for name, value in (*asdict(self).items(), *asdict(self.snapshot).items()):
-            if isinstance(value, (int, float)) and not value > 0:
-                raise LocalError(f"{name} must be positive, not {value!r}")
+        for part in (self, self.snapshot):
+            for each in fields(part):
+                value = getattr(part, each.name)
+                if isinstance(value, (int, float)) and not value > 0:
+                    raise LocalError(f"{each.name} must be positive, not {value!r}")
 
 
 @record

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from distkit.core import (
@@ -178,7 +179,7 @@ class ReplicaGuest:
         self._round_trip = _PIECE + 2 * world.scenario.network.delay_mean  # of a piece of a snapshot
         self._free = 0  # when the files' thread has done what it was given
         random = stream(world.seed, f"machine {host.id} {host.boots}")
-        raft_options, self.options, limits = _options(world)
+        raft_options, self.options, limits = _options(world.scenario.machine_options)
         machine = system.recover(
             records,
             node=host.id,
@@ -403,9 +404,10 @@ class _Sessions(Sessions):
             self._marks["a session was evicted"] += 1
 
 
-def _options(world: World) -> tuple[RaftOptions, ReplicaOptions, SessionLimits]:
+@lru_cache(maxsize=4)  # each start of each node of a run asks for the same
+def _options(named: tuple[tuple[str, float], ...]) -> tuple[RaftOptions, ReplicaOptions, SessionLimits]:
     """The options of the machine, of the replica and of its sessions, by the names in the scenario."""
-    given: dict[str, Any] = dict(world.scenario.machine_options)
+    given: dict[str, Any] = dict(named)
 
     def taken(kind: Any) -> dict[str, Any]:
         return {each.name: given.pop(each.name) for each in fields(kind) if each.name in given}

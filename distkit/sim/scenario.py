@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, fields, replace
+from functools import cache
 from math import isfinite
 from typing import Any, Final
 
@@ -35,7 +36,7 @@ _LARGEST: Final = {
     **dict.fromkeys(("delay_min", "delay_mean", "late_mean"), _DAY_NS),
     **dict.fromkeys(("eager", "loss", "copy", "old", "flip"), 1),
 }
-_TYPES: Final = {"bool": bool, "int": int, "float": int | float, "str": str}
+_TYPES: Final[dict[str, Any]] = {"bool": bool, "int": int, "float": int | float, "str": str}
 
 
 @record
@@ -168,22 +169,31 @@ def check(scenario: Scenario) -> None:
 
 def _check_fields(part: Any) -> None:
     """Each field has its type, and each number is one that can happen. Only a value of a call may be negative."""
-    for each in fields(part):
-        value, wanted = getattr(part, each.name), str(each.type)
-        what = f"{each.name} of {type(part).__name__} in a scenario must be"
-        if wanted in _TYPES and not _has_type(value, wanted):
-            raise LocalError(f"{what} {wanted}, not {value!r:.100}")
-        if wanted not in ("int", "float") or each.name == "value":
+    for name, wanted, largest in _limits(part.__class__):
+        value = getattr(part, name)
+        # A bool is an int, but not here.
+        if not isinstance(value, _TYPES[wanted]) or (type(value) is bool and wanted != "bool"):
+            wrong = wanted
+        elif largest is not None and not 0 <= value <= largest:
+            wrong = f"between 0 and {largest}"
+        else:
             continue
-        # The same name is a rate of the network and a time of the clock.
-        share = each.name == "late" and isinstance(part, NetworkOptions)
-        largest = 1 if share else _LARGEST.get(each.name, 1 << 63)
-        if not 0 <= value <= largest:
-            raise LocalError(f"{what} between 0 and {largest}, not {value!r:.100}")
+        raise LocalError(f"{name} of {type(part).__name__} in a scenario must be {wrong}, not {value!r:.100}")
 
 
-def _has_type(value: Any, wanted: str) -> bool:
-    return isinstance(value, _TYPES[wanted]) and isinstance(value, bool) == (wanted == "bool")
+@cache
+def _limits(kind: type) -> list[tuple[str, str, float | None]]:
+    """Name, type and largest value (None: no number, or any) of each plain field: thousands of calls have the same."""
+    found: list[tuple[str, str, float | None]] = []
+    for each in fields(kind):
+        name, wanted = each.name, str(each.type)
+        largest: float | None = None
+        if wanted in ("int", "float") and name != "value":
+            # The same name is a rate of the network and a time of the clock.
+            largest = 1 if name == "late" and kind is NetworkOptions else _LARGEST.get(name, 1 << 63)
+        if wanted in _TYPES:
+            found.append((name, wanted, largest))
+    return found
 
 
 def _check_fault(fault: Fault) -> None:
