@@ -306,6 +306,8 @@ class ReplicaCore:
 
     def _output(self, output: Output | None, role: Role | None) -> ReplicaOutput | None:
         proposals, reads, snapshots = self._proposals, self._reads, self._snapshots
+        if not (proposals.sends or proposals.replies or reads.replies or snapshots.work):
+            return None if output is None else ReplicaOutput(output.sends, output.writes, (), role, ())
         sends: tuple[Send, ...] = ()
         if proposals.sends:
             sends = tuple(proposals.sends)
@@ -319,9 +321,7 @@ class ReplicaCore:
         snapshots.work.clear()
         if output is not None:
             return ReplicaOutput(output.sends + sends, output.writes, replies, role, work)
-        if sends or replies or work:
-            return ReplicaOutput(sends, (), replies, None, work)
-        return None
+        return ReplicaOutput(sends, (), replies, None, work)
 
     def _at(self, now: float) -> None:
         """An input came that the next flush must look at."""

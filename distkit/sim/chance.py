@@ -47,6 +47,11 @@ def exponential(random: Random, mean: int) -> int:
     return mean * _EXPONENTIAL[int(random.random() * 32)] // 1000
 
 
+def exponentials(least: int, mean: int) -> tuple[int, ...]:
+    """`least` plus each waiting time that `exponential` draws, all equally likely: for those who draw all the time."""
+    return tuple(least + mean * each // 1000 for each in _EXPONENTIAL)
+
+
 def chosen(random: Random, weights: dict[str, float]) -> str:
     """One of the names, by weight."""
     mark = random.random() * sum(weights.values())

@@ -227,8 +227,9 @@ class Host:
             if self._ticks > _TICKS_MAX:
                 raise Broken("progress", f"node {self.id}: a tick leaves its deadline in the past, again and again")
             self.call("tick")
-            self.touched()
-        self._rearm()
+            self.touched()  # which rearms
+        elif not self._flushing:
+            self._arm(due)
 
     # -- outputs ------------------------------------------------------------------------------------------------------
 
@@ -364,11 +365,10 @@ class Host:
 
     def _rearm(self) -> None:
         """See to it that `wake` is called when the deadline has passed, somewhat late perhaps."""
-        if not self.up or self.paused:
-            return
-        if self._flushing:
-            return  # the flush will do it
-        due = self.machine.deadline()
+        if self.up and not self.paused and not self._flushing:  # else the flush will do it
+            self._arm(self.machine.deadline())
+
+    def _arm(self, due: float) -> None:
         if due == self._due and self._timer:
             return
         self._due = due

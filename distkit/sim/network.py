@@ -13,7 +13,7 @@ from random import Random
 from typing import Any, Final
 
 from distkit.core import record
-from distkit.sim.chance import below, exponential, stream
+from distkit.sim.chance import below, exponential, exponentials, stream
 
 #: Old messages of a link that may come back.
 _REMEMBERED: Final = 16
@@ -68,6 +68,7 @@ class Network:
         self.clogged: dict[Link, int] = {}
         self.fates: dict[tuple[int, int, int], Fate] = {}
         self._script = script
+        self._delays = exponentials(options.delay_min, options.delay_mean)
         self._faulty = options.loss + options.copy + options.late + options.old + options.flip
         self._lines = {
             (source, target): _Line(
@@ -82,11 +83,10 @@ class Network:
         """(time, message) of every delivery that this one causes; empty: it is lost."""
         link = (source, target)
         line = self._lines[link]
-        options = self.options
         line.number += 1
-        arrival = now + options.delay_min + exponential(line.delays, options.delay_mean)
-        if options.bandwidth and size:
-            line.free = max(line.free, now) + size * 1_000_000_000 // options.bandwidth
+        arrival = now + self._delays[int(line.delays.random() * len(self._delays))]
+        if size and self.options.bandwidth:
+            line.free = max(line.free, now) + size * 1_000_000_000 // self.options.bandwidth
             arrival += line.free - now
         if link in self.clogged:
             arrival = max(arrival, self.clogged[link])
@@ -97,7 +97,7 @@ class Network:
             deliveries = [(arrival, message)]
         else:
             deliveries = self._strike(fate, arrival, message, line)
-        if options.old or self._script is not None:
+        if self.options.old or self._script is not None:
             line.past.append(message)
         return deliveries
 

@@ -40,6 +40,8 @@ MODELS: Final = {
     "q": "fifo-queue",
     "m": "mutex",
 }
+#: JSON of a result that is no number.
+_WORDS: Final = {None: b"null", False: b"false", True: b"true"}
 _EMPTY: Final = (0, 0x5EED)  # a list: its length, and the digest of its values
 
 
@@ -52,8 +54,9 @@ class Objects(StateMachine):
 
     def apply(self, index: int, term: int, time_us: int, command: bytes) -> bytes:
         kind, key, value, client = command.decode().split()
-        result = json.dumps(self._apply(kind, key, int(value), int(client))).encode()
-        return result + command[len(command.rstrip()) :]
+        result = self._apply(kind, key, int(value), int(client))
+        shown = b"%d" % result if type(result) is int else _WORDS[result]
+        return shown + command[len(command.rstrip()) :]
 
     def _apply(self, kind: str, key: str, value: int, client: int) -> Any:
         values = self.values

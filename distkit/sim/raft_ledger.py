@@ -226,11 +226,13 @@ class Ledger:
 
     def _recoverable(self, node: View) -> None:
         """A crash may keep any prefix of the records; what it would then take for committed must be."""
-        accepted = node.accepted
-        behind = min(accepted.commit + 1, accepted.base + len(accepted.terms), len(self.committed))
-        for index in range(max(accepted.base, node.commit_seen), behind):
-            if accepted.term_of(index) != self.committed[index]:
-                fail("durability", "a crash here makes node", node.id, "commit another entry at", index)
+        accepted, committed = node.accepted, self.committed
+        base, terms = accepted.base, accepted.terms
+        first = max(base, node.commit_seen)
+        behind = min(accepted.commit + 1, base + len(terms), len(committed))
+        if first < behind and terms[first - base : behind - base] != committed[first:behind]:
+            index = next(index for index in range(first, behind) if terms[index - base] != committed[index])
+            fail("durability", "a crash here makes node", node.id, "commit another entry at", index)
 
     def _truncated(self, node: View, index: int) -> None:
         leads = self.leaders.get(node.machine.term) == node.id

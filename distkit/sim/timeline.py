@@ -47,16 +47,18 @@ class Timeline:
 
     def run(self, until: int, events_max: int) -> bool:
         """Let time pass up to `until`. False: more than `events_max` events came before it."""
-        queue, handlers, pack = self._queue, self.handlers, _EVENT.pack
-        end = self.events + events_max
-        while queue and queue[0][0] <= until:
-            if self.events >= end:
-                return False
-            time, _, kind, node, payload = heappop(queue)
-            self.now = time
-            self.events += 1
-            self._trail += pack(time, kind, node)
-            handlers[kind](node, payload)
+        queue, handlers, trail, pack = self._queue, self.handlers, self._trail, _EVENT.pack
+        left = events_max
+        try:
+            while queue and queue[0][0] <= until:
+                if not left:
+                    return False
+                left -= 1
+                self.now, _, kind, node, payload = heappop(queue)
+                trail += pack(self.now, kind, node)
+                handlers[kind](node, payload)
+        finally:
+            self.events += events_max - left
         self.now = until
         if len(self._trail) > _DIGEST_BYTES:
             self._take_trail()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distkit.sim.chance import SECOND, below, between, chosen, exponential, log_between, stream
+from distkit.sim.chance import SECOND, below, between, chosen, exponential, exponentials, log_between, stream
 
 
 class Frugal(Random):
@@ -68,6 +68,13 @@ def test_waiting_times_have_their_mean_and_an_end(mean: int) -> None:
     assert 3 * mean < max(found) <= 4.3 * mean
     median = sorted(found)[len(found) // 2]
     assert 0.6 < median / mean < 0.8  # ln 2 of an exponential distribution
+
+
+def test_the_table_of_waiting_times_has_all_that_are_drawn() -> None:
+    random = stream(1, "waiting")
+    drawn = {7 + exponential(random, 200_000) for _ in range(2_000)}
+    assert drawn == set(exponentials(7, 200_000))
+    assert len(exponentials(7, 200_000)) == len(drawn)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 10**6))
