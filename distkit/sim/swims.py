@@ -99,11 +99,12 @@ class _Group:
         known = [
             Claim(Status.ALIVE, name, 1, "", address, b"") for name, address in zip(names, self.places, strict=True)
         ]
+        random = stream(scenario.seed, "nodes")  # one for all: a thousand of them would not fit into a cache
         self.machines = [
             Swim(
                 name,
                 address,
-                random=stream(scenario.seed, name),
+                random=random,
                 now=0.0,
                 options=scenario.options,
                 known=known,
@@ -120,7 +121,7 @@ class _Group:
         self.slow = {stall.node for stall in scenario.stalls}
         self.messages = self.events = 0
         self.false_positives = self.false_positives_healthy = self.suspicions = 0
-        self.crashed_at = {node: when for node, when in scenario.crashes}
+        self.crashed_at = dict(scenario.crashes)
         self.suspected: dict[int, float] = {}
         self.detected: dict[int, float] = {}
         self.known: dict[int, float] = {}
@@ -150,7 +151,7 @@ class _Group:
         faults = self.faults()
         last = math.ceil(self.scenario.seconds * SLOTS)
         for node in range(len(self.machines)):
-            self.schedule(node, 0)
+            self.schedule(node, 0, 0.0)
         quiet_from = 0  # no node is stalled from this slot on
         for slot in range(1, last + 1):
             while faults and faults[-1][0] <= slot:
@@ -169,7 +170,7 @@ class _Group:
         """What happens in a slot, in order. The loop that everything waits for."""
         now = slot / SLOTS
         machines, wake, wheel, up, places = self.machines, self.wake, self.wheel, self.up, self.places
-        node_of, random, loss = self.node_of, self.random, self.scenario.loss
+        node_of, random, loss, stalled = self.node_of, self.random, self.scenario.loss, self.stalled
         least, most = self.scenario.delay
         first, span = round(least * SLOTS), (round((most - least) * SLOTS) + 1) / (1 - loss)
         for node, source, message in happening:
@@ -182,26 +183,27 @@ class _Group:
                 continue
             elif machine.deadline() <= now:
                 machine.tick(now)
+            else:
+                self.schedule(node, slot, machine.deadline())
+                continue
             output = machine.flush(now)
             if output is not None:
                 self.messages += len(output.sends)
                 own = places[node]
-                leaving = slot if self.stalled[node] <= slot else self.stalled[node]
+                leaving = first + (slot if stalled[node] <= slot else stalled[node])
                 for address, sent in output.sends:
                     chance = random() - loss
                     if chance >= 0.0:
-                        arriving = leaving + first + int(chance * span)
-                        wheel[arriving & _MASK].append((node_of[address], own, sent))
+                        wheel[leaving + int(chance * span) & _MASK].append((node_of[address], own, sent))
                 if output.events:
                     self.judge(slot, node, output.events)
             due = machine.deadline()
             planned = wake[node]
             if planned <= slot or due * SLOTS < planned - 1:
-                self.schedule(node, slot)
+                self.schedule(node, slot, due)
 
-    def schedule(self, node: int, slot: int) -> None:
+    def schedule(self, node: int, slot: int, due: float) -> None:
         """Look at the timers of a node when its deadline has passed."""
-        due = self.machines[node].deadline()
         wanted = int(due * SLOTS) + 1 if due < 1e9 else _NEVER
         self.wake[node] = wanted = max(slot + 1, min(wanted, slot + _WHEEL - 1))
         self.wheel[wanted & _MASK].append((node, "", None))

@@ -8,29 +8,23 @@ from distkit.membership.swim.messages import CLAIM_BYTES_MIN, Claim, claim_bytes
 class Broadcasts:
     """The queue of a node. Taking costs what is taken, not what is waiting."""
 
-    __slots__ = ("_told", "_waiting")
+    __slots__ = ("_told", "waiting")
 
     def __init__(self) -> None:
-        self._waiting: dict[str, tuple[Claim, int, int]] = {}  #: by name: (claim, its bytes, how often it was told)
+        self.waiting: dict[str, tuple[Claim, int, int]] = {}  #: by name: (claim, its bytes, how often it was told)
         #: Names by how often their claim was told, each in the order in which they came there. Values mean nothing.
         self._told: list[dict[str, None]] = [{}]
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._waiting
 
     def put(self, claim: Claim) -> None:
         """Pass on a claim, instead of an older one about the same member."""
         name = claim.name
         self.drop(name)
-        self._waiting[name] = (claim, claim_bytes(claim), 0)
+        self.waiting[name] = (claim, claim_bytes(claim), 0)
         self._told[0][name] = None
 
     def drop(self, name: str) -> None:
         """Stop telling about a member."""
-        old = self._waiting.pop(name, None)
+        old = self.waiting.pop(name, None)
         if old is not None:
             del self._told[old[2]][name]
 
@@ -39,7 +33,7 @@ class Broadcasts:
         taken: list[tuple[Claim, int, int]] = []
         for names in self._told:
             for name in names:
-                claim, size, _ = entry = self._waiting[name]
+                claim, size, _ = entry = self.waiting[name]
                 if size <= room:
                     room -= size
                     taken.append(entry)
@@ -52,10 +46,10 @@ class Broadcasts:
             del self._told[told][name]
             told += 1
             if told >= limit:
-                del self._waiting[name]
+                del self.waiting[name]
                 continue
             if told == len(self._told):
                 self._told.append({})
             self._told[told][name] = None
-            self._waiting[name] = (claim, size, told)
+            self.waiting[name] = (claim, size, told)
         return tuple([claim for claim, _, _ in taken])

@@ -126,8 +126,6 @@ def end(s: State, now: float, peer: Peer, claim: Claim) -> None:
     peer.status = claim.status
     if was_live:
         s.events.append(Left(peer.view()) if claim.status == LEFT else Dead(peer.view()))
-    if claim.status == LEFT:
-        s.leave_ring(peer)
     s.tell(claim)
 
 

@@ -18,9 +18,9 @@ def tick(s: State, now: float) -> None:
         if not news:
             break
         s.sends.append((address, Gossip(news)))
-    told = len(s.broadcasts) == 0 or not s.ring
-    s.gossip_deadline = math.inf if told else now + options.gossip_interval
-    if s.leaving and (not s.ring or s.name not in s.broadcasts):
+    nobody = s.live == 1 and not s.graves
+    s.gossip_deadline = math.inf if nobody or not s.waiting else now + options.gossip_interval
+    if s.leaving and (nobody or s.name not in s.waiting):
         end_leaving(s)
 
 
@@ -28,13 +28,14 @@ def targets(s: State, count: int) -> list[str]:
     """Addresses of so many different members, or fewer."""
     ring = s.ring
     if len(ring) <= count:
-        return [peer.claim.address for peer in ring]
+        return [peer.claim.address for peer in ring if peer.status != LEFT]
     found: list[str] = []
     for _ in range(3 * count):
         if len(found) == count:
             break
-        address = ring[int(s.random.random() * len(ring))].claim.address
-        if address not in found:
+        peer = ring[int(s.random.random() * len(ring))]
+        address = peer.claim.address
+        if peer.status != LEFT and address not in found:
             found.append(address)
     return found
 

@@ -167,7 +167,7 @@ class Swim:
             (s.name, s.address, s.incarnation, s.metadata, s.awareness, s.leaving, s.left),
             [(peer.name, peer.incarnation, peer.status, peer.claim) for peer in map(s.peers.get, s.names) if peer],
             (s.sequence, s.probe and s.probe.name, s.probed, [peer.name for peer in s.ring], sorted(s.relays)),
-            (s.contacts, s.sync_address, s.sync_after, len(s.broadcasts)),
+            (s.contacts, s.sync_address, s.sync_after, len(s.waiting)),
         )
         return hashlib.sha256(repr(facts).encode()).digest()[:16]
 

@@ -64,24 +64,26 @@ def next_target(s: State) -> Peer | None:
         while s.probed < len(ring):
             first = s.probed
             place = first + int(s.random.random() * (len(ring) - first))
-            peer, other = ring[place], ring[first]
-            ring[first], ring[place] = peer, other
-            peer.place, other.place = first, place
+            peer = ring[place]
+            ring[place] = ring[first]
+            ring[first] = peer
             s.probed = first + 1
             if peer.status <= SUSPECT:
                 return peer
         s.probed = 0
+        s.tidy_ring()
+        ring = s.ring
     return None
 
 
 def send_ping(s: State, sequence: int, name: str, address: str, peer: Peer | None) -> None:
     """Ping a member. One that is suspected hears so first of all, and can object in its answer (buddy)."""
-    room = s.room - PING_BYTES - text_bytes(name)
     if peer is not None and peer.status == SUSPECT and s.options.buddy:
         first = Claim(SUSPECT, name, peer.incarnation, s.name, "", b"")
-        news = (first, *s.piggyback(room - claim_bytes(first)))
+        room = s.room - PING_BYTES - text_bytes(name) - claim_bytes(first)
+        news = (first, *s.piggyback(room))
     else:
-        news = s.piggyback(room)
+        news = s.piggyback(s.room - PING_BYTES - text_bytes(name)) if s.waiting else ()
     s.sends.append((address, Ping(sequence, name, news)))
 
 
@@ -130,7 +132,8 @@ def on_ping(s: State, now: float, source: str, message: Ping) -> None:
         return
     if message.claims:
         claims.hear(s, now, message.claims)
-    s.sends.append((source, Ack(message.sequence, s.piggyback(s.room - ACK_BYTES))))
+    news = s.piggyback(s.room - ACK_BYTES) if s.waiting else ()
+    s.sends.append((source, Ack(message.sequence, news)))
 
 
 def on_ack(s: State, now: float, source: str, message: Ack) -> None:

@@ -16,6 +16,7 @@ from distkit.membership.swim.formulas import retransmit_limit, sync_factor
 from distkit.membership.swim.messages import (
     ALIVE,
     INCARNATION_MAX,
+    LEFT,
     METADATA_BYTES_MAX,
     NAME_BYTES_MAX,
     SUSPECT,
@@ -52,7 +53,7 @@ class Suspicion:
 class Peer:
     """What is known of another member. `claim` is the last one that said it was alive, with address and metadata."""
 
-    __slots__ = ("claim", "conflict", "incarnation", "name", "place", "since", "status", "suspicion")
+    __slots__ = ("claim", "conflict", "in_ring", "incarnation", "name", "since", "status", "suspicion")
 
     def __init__(self, claim: Claim, now: float) -> None:
         self.name = claim.name
@@ -61,7 +62,7 @@ class Peer:
         self.status = ALIVE
         self.since = now
         self.suspicion: Suspicion | None = None
-        self.place = -1  #: in the ring
+        self.in_ring = False
         self.conflict = ""  #: address of the last claim that conflicted with this one
 
     def view(self) -> Member:
@@ -132,6 +133,7 @@ class State:
         "sync_deadline",
         "sync_due",
         "sync_tries",
+        "waiting",
     )
 
     def __init__(
@@ -176,10 +178,12 @@ class State:
         self.graves: deque[tuple[float, Peer]] = deque()  #: (when to forget it, a peer that died or left then)
         self.retransmit_limit = retransmit_limit(options.retransmit_mult, 1)
         self.broadcasts = Broadcasts()
+        self.waiting = self.broadcasts.waiting  #: empty: there are no news
         self.leaving = False
         self.left = False
 
-        # Probing. The ring holds all who may be probed, in two parts: first those that were in this round.
+        # Probing. The ring holds all who may be probed, in two parts: first those that were in this round. Some may
+        # have left or be forgotten: they are taken out when a round ends, or when they become many.
         self.ring: list[Peer] = []
         self.probed = 0
         self.awareness = 0
@@ -226,7 +230,7 @@ class State:
 
     def piggyback(self, room: int) -> tuple[Claim, ...]:
         """News for the rest of a packet."""
-        return self.broadcasts.take(room, self.retransmit_limit) if len(self.broadcasts) else ()
+        return self.broadcasts.take(room, self.retransmit_limit) if self.waiting else ()
 
     def next_sequence(self) -> int:
         """A number for a ping."""
@@ -263,9 +267,11 @@ class State:
         if peer.name not in self.peers:
             self.peers[peer.name] = peer
             insort(self.names, peer.name)
-        if peer.place < 0:
-            peer.place = len(self.ring)
+        if not peer.in_ring:
+            peer.in_ring = True
             self.ring.append(peer)
+            if len(self.ring) > 2 * len(self.peers) + 16:
+                self.tidy_ring()
 
     def exit(self, peer: Peer) -> None:
         """A live peer has died or left; it is remembered for a while."""
@@ -286,24 +292,15 @@ class State:
         del self.peers[peer.name]
         del self.names[bisect_left(self.names, peer.name)]
         self.broadcasts.drop(peer.name)
-        self.leave_ring(peer)
+        peer.status = LEFT
 
-    def leave_ring(self, peer: Peer) -> None:
-        """Nobody sends to the peer any more. The ring keeps its two parts."""
-        place = peer.place
-        if place < 0:
-            return
-        ring = self.ring
-        if place < self.probed:
-            self.probed -= 1
-            ring[place] = moved = ring[self.probed]
-            moved.place = place
-            place = self.probed
-        last = ring.pop()
-        if place < len(ring):
-            ring[place] = last
-            last.place = place
-        peer.place = -1
+    def tidy_ring(self) -> None:
+        """Take those out who have left or are forgotten; the ring keeps its two parts."""
+        ring, probed = self.ring, self.probed
+        for peer in ring:
+            peer.in_ring = peer.status != LEFT
+        self.probed = sum([peer.in_ring for peer in ring[:probed]])
+        self.ring = [peer for peer in ring if peer.in_ring]
 
     def _resize(self, change: int) -> None:
         self.live += change

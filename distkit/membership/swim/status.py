@@ -38,7 +38,7 @@ class SwimStatus:
             s.live,
             statuses.count(Status.SUSPECT),
             statuses.count(Status.DEAD),
-            len(s.broadcasts),
+            len(s.waiting),
             len(s.relays),
             s.leaving,
             dict(s.counters),
