@@ -1,7 +1,9 @@
 """What is asked before a request and told after it: see `distkit._fast.pure.breaking`, the specification."""
 
-from random import Random
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
+
+if TYPE_CHECKING:
+    from random import Random
 
 CLOSED: Final = 0
 OPEN: Final = 1

@@ -23,7 +23,7 @@ from distkit.core import record
 if TYPE_CHECKING:
     from random import Random
 
-#: A window of Gradient keeps at most so many samples; what comes beyond that changes no median.
+#: A window of Gradient looks at no more samples than these.
 SAMPLES_MAX = 10_000
 
 

@@ -25,6 +25,9 @@ def test_aimd_rises_by_one_a_round_and_falls_by_a_factor() -> None:
     for _ in range(100):
         aimd.sample(0.1, 1, False, 0.0)  # hardly used: nothing is learned
     assert aimd.limit == 8
+    for _ in range(100):
+        aimd.sample(0.1, 8, True, 0.0)
+    assert aimd.limit == 1
 
 
 def test_vegas_follows_the_queue_that_it_estimates() -> None:
@@ -37,6 +40,7 @@ def test_vegas_follows_the_queue_that_it_estimates() -> None:
     # step 2 (log10 of 100): up to a queue of 2 by 12, below 6 by 2, to 12 none, above by -2
     assert after(0.1) == after(0.102) == 112
     assert after(0.105) == 102
+    assert after(0.1063) == 100  # a queue of exactly 6
     assert after(0.11) == after(0.113) == 100
     assert after(0.12) == after(9.0) == 98
     assert after(0.1, dropped=True) == 98
