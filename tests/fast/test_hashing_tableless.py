@@ -188,7 +188,7 @@ class AnchorByHand:
 @given(capacity=st.integers(1, 30), data=st.data())
 def test_anchors_are_as_defined(capacity: int, data: Any) -> None:
     count = data.draw(st.integers(1, capacity))
-    all_orders = [AnchorByHand(capacity, count), used.Anchor(capacity, count), twin.Anchor(capacity, count)]
+    all_orders: list[Any] = [AnchorByHand(capacity, count), used.Anchor(capacity, count), twin.Anchor(capacity, count)]
     sample = some(30)
     for _ in range(data.draw(st.integers(0, 12))):
         by_hand = all_orders[0]
