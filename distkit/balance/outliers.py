@@ -114,13 +114,16 @@ class _Row:
     __slots__ = ("count", "ejected", "failures", "latency", "streak", "successes", "until")
 
     def __init__(self) -> None:
-        self.successes = 0
-        self.failures = 0
-        self.latency = 0.0  # sum over the successes
-        self.streak = 0
         self.count = 0
         self.ejected = False
         self.until = 0.0
+        self.streak = 0
+        self.clear()
+
+    def clear(self) -> None:
+        self.successes = 0
+        self.failures = 0
+        self.latency = 0.0  # sum over the successes
 
 
 class Outliers:
@@ -201,6 +204,7 @@ class Outliers:
             return None
         row.ejected = False
         row.streak = 0
+        row.clear()  # what came in while it was out must not eject it again
         self._ejected -= 1
         return Return(id)
 
@@ -223,8 +227,7 @@ class Outliers:
         for judge in (self._by_success_rate, self._by_failures, self._by_latency):
             decisions += judge()
         for row in self._rows.values():
-            row.successes = row.failures = 0
-            row.latency = 0.0
+            row.clear()
         return decisions
 
     def _by_success_rate(self) -> list[Ejection]:

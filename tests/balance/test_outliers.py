@@ -117,6 +117,13 @@ def test_late_answers_of_an_ejected_endpoint_eject_nobody() -> None:
     assert machine.ejected == ("a",)
 
 
+def test_what_came_in_while_it_was_out_does_not_eject_it_again() -> None:
+    machine = outliers(interval=40.0)
+    machine.streak("a", 1.0)
+    feed(machine, {"a": 0, "b": 100, "c": 100, "d": 100, "e": 100}, 100)
+    assert machine.tick(40.0) == [Return("a")]
+
+
 def test_an_ejection_lasts_base_times_count_up_to_max() -> None:
     found = eject_again_and_again(outliers(base=100.0, max=300.0, interval=1000.0), 6)
     # The sweep that brings it back is no healthy interval, so the count rises each time; above 3 nothing gets longer.
