@@ -295,11 +295,11 @@ cdef class Choices(Weighted):
             row.latency *= exp(-(now - row.stamp) / self.tau)
             row.stamp = now
             if row.latency == 0 and row.active:
-                return C_PENALTY + row.active
+                return (C_PENALTY + row.active) * row.weight
             return row.latency * (<double>row.active + 1)
         if self.cost == C_ENVOY_EWMA:
             if row.latency < 0:
-                return 1e6 + row.active if row.active else self.default_rtt * 1000
+                return (1e6 + row.active) * row.weight if row.active else self.default_rtt * 1000
             return row.latency * 1000 * (<double>row.active + 1)
         return in_flight_cost(self.cost, row.active)
 

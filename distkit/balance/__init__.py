@@ -4,6 +4,7 @@ Time is an argument and randomness is passed in, so that the same calls give the
 pure kernels.
 """
 
+from distkit.balance.cluster import Cluster, ClusterOptions, Diff
 from distkit.balance.endpoints import (
     DROPPED,
     NO_ENDPOINT,
@@ -18,7 +19,10 @@ __all__ = [
     "DROPPED",
     "NO_ENDPOINT",
     "SATURATED",
+    "Cluster",
+    "ClusterOptions",
     "Context",
+    "Diff",
     "Endpoint",
     "Gate",
     "Outcome",

@@ -268,10 +268,12 @@ class Choices(Weighted):
             # To read is to observe a latency of 0.
             row.latency *= math.exp(-(self.table.now - row.stamp) / self._tau)
             row.stamp = self.table.now
-            return PENALTY + row.active if row.latency == 0 and row.active else row.latency * (row.active + 1)
+            if row.latency == 0 and row.active:
+                return (PENALTY + row.active) * row.weight  # whatever its weight
+            return row.latency * (row.active + 1)
         if self._cost == ENVOY_EWMA:
             if row.latency < 0:
-                return ENVOY_PENALTY + row.active if row.active else self._default_rtt * 1000
+                return (ENVOY_PENALTY + row.active) * row.weight if row.active else self._default_rtt * 1000
             return row.latency * 1000 * (row.active + 1)
         return in_flight_cost(self._cost, row.active)
 

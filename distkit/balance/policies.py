@@ -1,0 +1,325 @@
+"""The policies by which a cluster chooses an endpoint: values, whose names are the words in TOML and on command lines.
+
+    named("least_request", choices=3)      the same as LeastRequest(choices=3)
+
+Policies of one cluster choose among the members of a view: the endpoints of one priority (and locality) whose gates are
+open. What each costs and guarantees is said at its kernel, in `distkit._fast.pure`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, ClassVar, Final
+
+from distkit._fast import hashing, loads, rotations
+from distkit._fast.hashed import Hashed
+from distkit._fast.picker import Picker
+from distkit._fast.table import View
+from distkit.balance.bounds import number, whole
+from distkit.core import LocalError, record
+
+_COSTS: Final = {
+    "in_flight": loads.IN_FLIGHT,
+    "next": loads.NEXT_IN_FLIGHT,
+    "never_queue": loads.NEVER_QUEUE,
+    "haproxy": loads.HAPROXY,
+}
+_TIES: Final = {"rotate": loads.ROTATE, "random": loads.RANDOM}
+_EWMAS: Final = {"finagle": loads.PEAK_EWMA, "envoy": loads.ENVOY_EWMA}
+
+#: Keys of slots, as hash policies need them.
+Keys = Mapping[int, bytes]
+
+
+class Policy:
+    """What a cluster needs to know of any of them."""
+
+    __slots__ = ()
+    name: ClassVar[str] = ""
+    by_hash: ClassVar[bool] = False  # goes by `Context.key`
+
+    def check(self) -> None:
+        """Raise LocalError unless the options make sense."""
+        self.view(Picker(0), {})
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """A new view that chooses like this."""
+        raise NotImplementedError
+
+
+@record
+class RoundRobin(Policy):
+    """Each in turn. Weights count for nothing."""
+
+    name: ClassVar[str] = "round_robin"
+    random_phase: bool = True
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """See Policy."""
+        return rotations.RoundRobin(picker, self.random_phase)
+
+
+@record
+class WeightedRoundRobin(Policy):
+    """nginx's smooth weighted round robin. A failure takes weight / max_fails until turns have given it back."""
+
+    name: ClassVar[str] = "weighted_round_robin"
+    max_fails: int = 1
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """See Policy."""
+        return rotations.Smooth(picker, whole("max_fails", self.max_fails))
+
+
+@record
+class StaticStride(Policy):
+    """gRPC's weighted round robin. `clamp`: the bounds on weights of C-core; without, Go's scaling."""
+
+    name: ClassVar[str] = "static_stride"
+    clamp: bool = True
+    random_phase: bool = True
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """See Policy."""
+        return rotations.Stride(picker, self.clamp, self.random_phase)
+
+
+@record
+class Edf(Policy):
+    """Weighted round robin by earliest deadline first, as Envoy, from a random phase."""
+
+    name: ClassVar[str] = "edf"
+    random_phase: bool = True
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """See Policy."""
+        return rotations.EarliestDeadline(picker, 0.0, self.random_phase)
+
+
+@record
+class WeightedLeastRequest(Policy):
+    """Envoy's least request for unequal weights: EDF with weight / (requests in flight + 1)^bias."""
+
+    name: ClassVar[str] = "weighted_least_request"
+    bias: float = 1.0
+    random_phase: bool = True
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """See Policy."""
+        return rotations.EarliestDeadline(picker, number("bias", self.bias, 0, 100), self.random_phase)
+
+
+@record
+class Random(Policy):
+    """Any, with equal chances."""
+
+    name: ClassVar[str] = "random"
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """See Policy."""
+        return loads.Uniform(picker)
+
+
+@record
+class WeightedRandom(Policy):
+    """Any, with chances by weight."""
+
+    name: ClassVar[str] = "weighted_random"
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """See Policy."""
+        return loads.Weighted(picker)
+
+
+@record
+class LeastRequest(Policy):
+    """The least loaded of some that are drawn, by requests in flight for each unit of weight.
+
+    With `replacement` as Envoy and gRPC, without as Finagle; `weighted` draws by weight; `choices` 0 looks at all.
+    `cost`: in_flight, next (one more: IPVS sed), never_queue (idle ones first: IPVS nq) or haproxy. `spare_draw` spends
+    a random number on the choice of a priority even where there is one only, as Envoy does.
+    """
+
+    name: ClassVar[str] = "least_request"
+    choices: int = 2
+    replacement: bool = False
+    weighted: bool = False
+    cost: str = "in_flight"
+    spare_draw: bool = False
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """See Policy."""
+        cost = _chosen("cost", self.cost, _COSTS)
+        return loads.Choices(picker, whole("choices", self.choices, 0, 10), self.replacement, self.weighted, cost)
+
+
+@record
+class LeastConnections(Policy):
+    """The least loaded of all, by the costs of `LeastRequest`. Equal ones rotate, or go by chance (`ties`: random)."""
+
+    name: ClassVar[str] = "least_connections"
+    cost: str = "in_flight"
+    ties: str = "rotate"
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """See Policy."""
+        return loads.LeastConnections(picker, _chosen("cost", self.cost, _COSTS), _chosen("ties", self.ties, _TIES))
+
+
+@record
+class LeastTime(Policy):
+    """nginx's least_time: average time to answer times (1 + requests in flight). Failures count for nothing."""
+
+    name: ClassVar[str] = "least_time"
+    fail_timeout: float = 10.0
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """See Policy."""
+        return loads.LeastTime(picker, number("fail_timeout", self.fail_timeout, 0, 1e9))
+
+
+@record
+class PeakEwma(Policy):
+    """Latency times (1 + requests in flight), of some that are drawn. Latency rises at once and falls slowly.
+
+    Times are seconds. `default_rtt` is what a new endpoint is believed to need; 0 is Finagle's rule, which sends it one
+    request and waits. tower has tau 1 and default_rtt 0.01. `variant` envoy is a plain average, whose default_rtt is
+    for idle endpoints only. A failure counts as at least `failure_penalty`, so failing fast attracts nothing.
+    """
+
+    name: ClassVar[str] = "peak_ewma"
+    choices: int = 2
+    replacement: bool = False
+    variant: str = "finagle"
+    tau: float = 10.0
+    default_rtt: float = 0.0
+    failure_penalty: float = 1.0
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """See Policy."""
+        return loads.Choices(
+            picker,
+            whole("choices", self.choices, 0, 10),
+            self.replacement,
+            False,
+            _chosen("variant", self.variant, _EWMAS),
+            number("tau", self.tau, 1e-6, 1e9),
+            number("default_rtt", self.default_rtt, 0, 1e9),
+            number("failure_penalty", self.failure_penalty, 0, 1e9),
+        )
+
+
+@record
+class FirstAvailable(Policy):
+    """The first in the order they were given; the next one while it is at its limit."""
+
+    name: ClassVar[str] = "first_available"
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """See Policy."""
+        return rotations.FirstAvailable(picker)
+
+
+@record
+class RingHash(Policy):
+    """Envoy's ring hash; with size_max 4096 that of gRPC. `function`: xxh64 or murmur2.
+
+    `bound`, here and at all hash policies, is 0 or c > 1: nobody gets more than c times its share of the load.
+    """
+
+    name: ClassVar[str] = "ring_hash"
+    by_hash: ClassVar[bool] = True
+    function: str = "xxh64"
+    size_min: int = 1024
+    size_max: int = 8 << 20
+    bound: float = 0.0
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """See Policy."""
+        hashing.Ring.envoy([b"x"], None, self.size_min, self.size_max, self.function)  # refuses nonsense now, not later
+        return Hashed(
+            picker,
+            lambda names, weights: hashing.Ring.envoy(names, weights, self.size_min, self.size_max, self.function),
+            keys,
+            bound=number("bound", self.bound, 0, 1e6),
+        )
+
+
+@record
+class Maglev(Policy):
+    """Envoy's Maglev, whose table has `size` entries, a prime number."""
+
+    name: ClassVar[str] = "maglev"
+    by_hash: ClassVar[bool] = True
+    size: int = 65537
+    bound: float = 0.0
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """See Policy."""
+        if not _is_prime(whole("size", self.size, 2, hashing.MAGLEV_SIZE_MAX)):
+            raise LocalError(f"the size of a Maglev table must be a prime number (65537, say), not {self.size}")
+        return Hashed(
+            picker,
+            lambda names, weights: hashing.Maglev(names, weights, self.size),
+            keys,
+            bound=number("bound", self.bound, 0, 1e6),
+        )
+
+
+POLICIES: Final[dict[str, type[Policy]]] = {
+    policy.name: policy
+    for policy in (
+        RoundRobin,
+        WeightedRoundRobin,
+        StaticStride,
+        Edf,
+        Random,
+        WeightedRandom,
+        LeastRequest,
+        LeastConnections,
+        WeightedLeastRequest,
+        LeastTime,
+        PeakEwma,
+        FirstAvailable,
+        RingHash,
+        Maglev,
+    )
+}
+
+#: Other words for some of them, with what these words fix.
+ALIASES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "p2c": ("least_request", {"choices": 2}),
+    "sed": ("least_connections", {"cost": "next"}),
+    "nq": ("least_connections", {"cost": "never_queue"}),
+}
+
+
+def named(name: str, **options: Any) -> Policy:
+    """The policy of that name. LocalError says what there is, if the name or an option is unknown or out of range."""
+    known, fixed = ALIASES.get(name, (name, {}))
+    kind = POLICIES.get(known)
+    if kind is None:
+        raise LocalError(f"there is no policy {name!r}: choose one of {', '.join([*POLICIES, *ALIASES])}")
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # they all are records
+    for option, value in options.items():
+        if option not in names:
+            said = f"its options are {', '.join(names)}" if names else "it has none"
+            raise LocalError(f"{name} has no option {option!r}: {said}")
+        default = getattr(kind(), option)
+        fits = isinstance(value, int | float) if isinstance(default, float) else type(value) is type(default)
+        if not fits or (isinstance(value, bool) and not isinstance(default, bool)):
+            raise LocalError(f"{option} of {name} must be of type {type(default).__name__}, not {value!r}")
+    policy = kind(**{**fixed, **options})
+    policy.check()
+    return policy
+
+
+def _chosen(name: str, word: str, words: Mapping[str, int]) -> int:
+    if word not in words:
+        raise LocalError(f"{name} must be one of {', '.join(words)}, not {word!r}")
+    return words[word]
+
+
+def _is_prime(value: int) -> bool:
+    return value > 1 and all(value % divisor for divisor in range(2, int(value**0.5) + 1))
