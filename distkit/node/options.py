@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from distkit.core import LocalError, record
+from distkit.core.limits import BLOCK_BYTES_MAX, ENTRY_BYTES_MAX
 from distkit.log import WalOptions
 from distkit.raft import RaftOptions
 from distkit.replica import ReplicaOptions
@@ -26,6 +27,11 @@ class NodeOptions:
     def check(self) -> None:
         """Raise LocalError unless the parts fit together."""
         log_bytes, snapshot_bytes = self.raft.log_bytes_max, self.replica.snapshot.log_bytes
+        if log_bytes < 2 * BLOCK_BYTES_MAX:
+            raise LocalError(
+                f"raft.log_bytes_max ({log_bytes}) must be at least {2 * BLOCK_BYTES_MAX}: a snapshot makes room once half "
+                f"of it is taken, and the largest command, of {ENTRY_BYTES_MAX} bytes, must fit into the other half"
+            )
         if log_bytes < 2 * snapshot_bytes:
             raise LocalError(
                 f"raft.log_bytes_max ({log_bytes}) must be at least twice replica.snapshot.log_bytes "

@@ -13,7 +13,8 @@ class RaftOptions:
     leader's connection was reset. `commit_notice` after its newest commit a leader tells peers of it by a heartbeat;
     before that the next append may tell them. `inflight_*` bound what is sent to one peer and not yet acknowledged: a
     small window makes large batches under load. `keep_entries` stay in memory below a snapshot for peers that lag.
-    Proposals are refused (Busy) above `unapplied_bytes_max` or `log_bytes_max`.
+    Proposals are refused (Busy) above `unapplied_bytes_max` or `log_bytes_max`; more than half of the latter may never
+    fit, since an idle log of up to half is not a reason for a snapshot.
     """
 
     heartbeat: float = 0.1

@@ -193,6 +193,7 @@ class ReplicaCore:
         """The file that SaveSnapshot asked for is durable under its final name."""
         self._at(now)
         self._snapshots.saved(now, snapshot)
+        self._snapshots.consider(now, self._applier)  # the log may have filled up meanwhile, and nothing gets in then
 
     def snapshot_failed(self, now: float) -> None:
         """The file that SaveSnapshot asked for could not be made, for want of space say."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from distkit.core import Outcome, Reason
+from distkit.core.limits import INDEX_MAX
 from distkit.replica import ClientSession, ReplicaReply
 from distkit.sim.broken import require
 from distkit.sim.chance import SECOND, stream
@@ -94,6 +95,7 @@ class Clients:
         self._last_ticket = 0
         self._undone: set[bytes] = set()  # commands that definitely did not take effect
         self._done: dict[bytes, tuple[int, bytes, int]] = {}  # those that did: at which index, what came of it, when
+        self._in_sessions: dict[int, tuple[int, int]] = {}  # session -> last index with an answer, index that closed it
         self._unanswered: list[_Running] = []  # calls of which nobody was told whether they took effect
         self._answered = 0  # the highest index of which some client has seen the effect
         self._workload = world.workload
@@ -259,6 +261,8 @@ class Clients:
         if call.kind == "register":
             running.client.session = ClientSession(int.from_bytes(reply.result, "little"))
             return self._end(running)
+        if running.session is not None:
+            self._in_session(running.session.id, reply.index, closes=call.kind == "close")
         if call.kind == "close":
             return self._closed(running, "a session was closed")
         if running.maybe:
@@ -272,6 +276,13 @@ class Clients:
             require(reply.result == result, "tickets", call, "came to", result, "and was answered", reply.result)
         self._ordered(running, index)
         return self._finish(running, result, index)
+
+    def _in_session(self, session: int, index: int, *, closes: bool) -> None:
+        """A session answers nothing behind the entry that closed it."""
+        answered, closed = self._in_sessions.get(session, (0, INDEX_MAX))
+        answered, closed = (answered, index) if closes else (max(answered, index), closed)
+        require(answered <= closed, "tickets", "session", session, "closed at", closed, "has an answer of", answered)
+        self._in_sessions[session] = answered, closed
 
     def _ordered(self, running: _Running, index: int) -> None:
         """What is answered comes behind all that was answered before it was called, whatever it is about: `index` is

@@ -229,7 +229,10 @@ def _judged(world: World) -> tuple[str, str]:
 def _explained(history: list[Operation], model: Model | str) -> bool:
     """Whether one order, that of the log, explains all answers and keeps to the times. If it does, there is no need to
     search for one, which many calls at a time may make longer than the run."""
-    model = NAMED_MODELS[model] if isinstance(model, str) else model
+    if isinstance(model, str):
+        if model not in NAMED_MODELS:
+            return False  # `check` says so
+        model = NAMED_MODELS[model]
     states: dict[Any, tuple[Any, float]] = {}  # of each part, and when the last of what is there was called
     for operation in history:
         part = model.partition(operation)

@@ -251,14 +251,23 @@ def test_the_body_sees_its_own_exceptions_as_they_are(tmp_path: Path) -> None:
     run(main)
 
 
-def test_a_log_that_fills_up_before_a_snapshot_is_taken_is_refused(tmp_path: Path) -> None:
-    narrow = NodeOptions(raft=RaftOptions(log_bytes_max=1 << 20))
+@pytest.mark.parametrize(
+    ("narrow", "why"),
+    [
+        (NodeOptions(raft=RaftOptions(log_bytes_max=3 << 20)), "at least twice"),
+        # With more than half of it taken by an idle log the largest command would be Busy for ever.
+        (NodeOptions(raft=RaftOptions(log_bytes_max=(2 << 20) - 1)), "the largest command, of 1048448 bytes, must fit"),
+    ],
+)
+def test_a_log_that_fills_up_before_a_snapshot_is_taken_is_refused(
+    narrow: NodeOptions, why: str, tmp_path: Path
+) -> None:
 
     async def main() -> None:
         async with open_replica(Ledger(), node=1, members={1: "127.0.0.1:7101"}, data=tmp_path / "1", options=narrow):
             pass
 
-    with pytest.raises(LocalError, match="at least twice"):
+    with pytest.raises(LocalError, match=why):
         run(main)
 
 

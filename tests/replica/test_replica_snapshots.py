@@ -56,6 +56,24 @@ def test_a_snapshot_is_frozen_while_commands_go_on():
     assert node.files[snapshot.index, snapshot.term][1:] == [b"+%d" % number for number in range(9)]
 
 
+def test_a_log_that_filled_up_while_a_snapshot_was_written_is_a_reason_for_another():
+    world = World(1, options=small(10), raft_options=RaftOptions(keep_entries=0, log_bytes_max=6000))
+    node = world.elect(1)
+    world.saves = False
+    fill(world, 9)  # now there is one to be written, which will free these few
+    while node.raft.window.bytes < 5000:
+        fill(world, 1, bytes(400))
+    large = node.propose(bytes(2900))
+    world.settle()
+    assert node.replies[large].reason is Reason.BUSY
+    world.saves = True
+    node.save()
+    world.settle()
+    large = node.propose(bytes(2900))
+    world.settle()
+    assert node.replies[large].outcome is Outcome.COMMITTED
+
+
 def test_a_failed_snapshot_is_tried_again_later_with_the_state_of_then():
     world = World(1, options=small(10, retry_after=5.0))
     node = world.elect(1)

@@ -165,6 +165,18 @@ CLASSIC = (
         profile="five",
     ),
     _mutant(
+        "a leader sends without regard to its window",
+        "S",
+        100,
+        ("raft.progress", "        return len(self.inflight) >=", "        return False and len(self.inflight) >="),
+    ),
+    _mutant(
+        "a leader does not count what it sends",
+        "S",
+        100,
+        ("raft.progress", "        self.inflight.append((last, size))\n", ""),
+    ),
+    _mutant(
         "a proposal ends as superseded when it is truncated",
         "S",
         1000,
@@ -195,6 +207,48 @@ REPLICA = (
             "            if answer is None:\n",
             "            if answer is None or isinstance(answer, bytes):\n",
         ),
+    ),
+    _mutant(
+        "a session that is closed goes on",
+        "S",
+        300,
+        ("replica.sessions", "        self._drop(session)\n        return b", "        return b"),
+    ),
+    _mutant(
+        "an evicted session is taken for a new one",
+        "S",
+        300,
+        (
+            "replica.sessions",
+            "        if state is None:\n            return Reason.SESSION_EXPIRED\n",
+            "        if state is None:\n            state = self._sessions[session] = _Session(lowest)\n",
+        ),
+    ),
+    _mutant(
+        "answers are forgotten before their client has them",
+        "S",
+        300,
+        (
+            "replica.sessions",
+            "            self._prune(state, lowest)\n",
+            "            self._prune(state, lowest + 1)\n",
+        ),
+    ),
+    _mutant(
+        "a result that is too large is told only to the first who asks",
+        "S",
+        500,
+        (
+            "replica.applier",
+            "                self.sessions.keep(session, sequence, answer)\n",
+            "                self.sessions.keep(session, sequence, answer if isinstance(answer, bytes) else b'')\n",
+        ),
+    ),
+    _mutant(
+        "sessions are never evicted",
+        "S",
+        300,
+        ("replica.sessions", "        while len(sessions) > limits.sessions_max or (", "        while False and ("),
     ),
     _mutant(
         "a session takes up what its client is done with",

@@ -134,6 +134,7 @@ def test_an_honest_group_passes() -> None:
     two = group[2]
     two.write(HardState(2, 2, 1))
     two.send(RequestVote(2, 1002, 1, 1, False, False), 3)
+    assert group.ledger.asked == {(2, 2): (1, 1)}
     two.say(role=LEADER, progress={})
     two.write(HardState(2, 2, 1), entries(2, 2, b"second", time_us=2000))
     group[3].write(HardState(2, 2, 1), entries(2, 2, b"second", time_us=2000))
@@ -169,6 +170,77 @@ def test_a_second_vote_in_a_term() -> None:
     two = group[2]
     two.durable.vote = 3  # it forgot the first one
     caught("election safety", "voted twice in term 1", lambda: two.send(RequestVoteReply(1, 1002, False, True), 3))
+
+
+@pytest.mark.parametrize(("asked", "sound_vote"), [((1, 1), True), ((1, 2), True), ((0, 0), False), ((0, 9), False)])
+def test_a_vote_for_a_log_that_is_older_is_found_as_it_is_granted(asked: tuple[int, int], sound_vote: bool) -> None:
+    group = sound()
+    two = group[2]
+    group.ledger.asked[2, 3] = asked  # the term and the index of its last entry
+    grant = RequestVoteReply(2, 1002, False, True)
+
+    def act() -> None:
+        two.ledger.wrote(two, Write(9, (HardState(2, 3, 1),), ((3, grant),)))
+
+    two.state.term = 2
+    if sound_vote:
+        act()
+    else:
+        caught("election safety", f"node 2 voted in term 2 for 3 {asked} (1, 1)", act)
+
+
+def test_a_vote_while_a_snapshot_replaces_a_longer_log_is_judged_by_nothing() -> None:
+    group = sound()
+    two = group[2]
+    group.ledger.asked[2, 3] = 1, 1
+    for node in (group[1], two):
+        node.write(HardState(1, 1, 1), entries(2, 1, b"x"), entries(3, 1, b"y"))
+    two.state.term = 2
+    grant = RequestVoteReply(2, 1002, False, True)
+    two.ledger.wrote(two, Write(9, (mark(2, 1, hard=2, reset=True),), ((3, grant),)))
+
+
+def test_a_leader_that_is_deposed_in_the_same_flush_was_one() -> None:
+    """All that is seen of it is the entry with which it began its term."""
+    group = sound()
+    two, three = group[2], group[3]
+    two.write(HardState(2, 2, 1), entries(2, 2, b""))
+    assert group.ledger.leaders == {1: 1, 2: 2}
+    caught("election safety", "both lead term 2", lambda: three.write(HardState(2, 3, 1)) or three.say(role=LEADER))
+    group = sound()
+    three = group[3]
+    three.accepted, three.commit_seen = Stored(), 0
+    caught("leader completeness", "lacks committed", lambda: three.write(HardState(2, 3, 0), entries(1, 2, b"")))
+
+
+def sending(*inflight: tuple[int, int], state: int = 2) -> SimpleNamespace:
+    """What a leader knows of a peer."""
+    total = sum(size for _, size in inflight)
+    return SimpleNamespace(match=0, session=1, state=state, inflight=list(inflight), inflight_bytes=total)
+
+
+@pytest.mark.parametrize(
+    ("progress", "text"),
+    [
+        (sending((1, 90), (2, 90), (3, 50)), ""),
+        (sending(state=1), ""),  # one at a time
+        (sending((1, 50), (2, 50)), "does not count"),
+        (sending(), "does not count"),
+        (sending((1, 1), (2, 1), (3, 1), (4, 1)), "too much under way"),
+        (sending((1, 150), (2, 50), (3, 1)), "too much under way"),
+    ],
+)
+def test_no_more_is_under_way_than_the_window_allows(progress: SimpleNamespace, text: str) -> None:
+    group = sound()
+    one = group[1]
+    one.write(HardState(1, 1, 1), entries(2, 1, b"second"), entries(3, 1, b"third"))
+    one.state.options = SimpleNamespace(inflight_messages_max=3, inflight_bytes_max=200)
+    one.state.progress = {2: progress}
+    message = AppendEntries(1, 1, 1, 1, 0, (entries(2, 1, b"second").block, entries(3, 1, b"third").block))
+    if text:
+        caught("bounds", text, lambda: one.send(message))
+    else:
+        one.send(message)
 
 
 def test_a_leader_without_what_is_committed() -> None:
