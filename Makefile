@@ -84,12 +84,13 @@ bench-peers: build
 	$(BIN)/python benchmarks/peers/run.py $(ARGS)
 
 system:
-	@missing=$$(for program in redis-cli redis-benchmark strace; do command -v $$program >/dev/null || echo $$program; done); \
+	@missing=$$(for program in redis-cli redis-benchmark strace wrk chromium; do \
+		command -v $$program >/dev/null || echo $$program; done); \
 	if test -z "$$missing"; then exit 0; fi; \
 	if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
-		apt-get update -q && apt-get install -q -y --no-install-recommends redis-tools strace; \
+		apt-get update -q && apt-get install -q -y --no-install-recommends redis-tools strace wrk chromium; \
 	else \
-		echo "Missing:" $$missing. "Install them; on Debian: sudo apt-get install redis-tools strace" >&2; exit 1; \
+		echo "Missing:" $$missing. "Install them; on Debian: sudo apt-get install redis-tools strace wrk chromium" >&2; exit 1; \
 	fi
 
 clean:

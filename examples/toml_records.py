@@ -20,6 +20,7 @@ import re
 import tomllib
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from distkit import LocalError
@@ -83,7 +84,7 @@ class _Reading:
             if not isinstance(value, list):
                 raise self._fail(path, f"a list is needed, not {_name(value)}")
             return tuple(self.value(arguments[0], each, (*path, str(place))) for place, each in enumerate(value))
-        if origin is dict:
+        if origin in (dict, Mapping):
             if not isinstance(value, dict):
                 raise self._fail(path, f"a table is needed, not {_name(value)}")
             return {key: self.value(arguments[1], each, (*path, key)) for key, each in value.items()}

@@ -229,3 +229,22 @@ def test_the_blocking_door_serves_a_web_program(modules: Path, monkeypatch: pyte
         service.replica.close()
         tokens.get(timeout=30).run_sync_soon(scope.cancel)
         thread.join()
+
+
+def test_every_configuration_of_the_proxy_in_its_document_is_read() -> None:
+    from proxy_config import ClusterConfig, ListenerConfig, ProxyConfig
+    from toml_records import read_records
+
+    text = (ROOT / "docs" / "proxy.md").read_text()
+    blocks = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    small, full = (read_records(ProxyConfig, block) for block in blocks)
+    assert len(small.cluster["app"].endpoints) == 2
+    # "What is shown is the default", but for what has none.
+    shown = {"address", "cluster", "endpoints", "checks", "outliers", "slow_start", "zones", "policy"}
+    for found, default in (
+        (full.listen["web"], ListenerConfig("127.0.0.1:1", "app")),
+        (full.cluster["app"], ClusterConfig(endpoints=full.cluster["app"].endpoints)),
+    ):
+        for name in vars(default):
+            assert name in shown or getattr(found, name) == getattr(default, name), name
+            assert re.search(rf"\b{name}\b", blocks[1]), f"{name} is not shown"
