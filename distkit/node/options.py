@@ -29,8 +29,8 @@ class NodeOptions:
         log_bytes, snapshot_bytes = self.raft.log_bytes_max, self.replica.snapshot.log_bytes
         if log_bytes < 2 * BLOCK_BYTES_MAX:
             raise LocalError(
-                f"raft.log_bytes_max ({log_bytes}) must be at least {2 * BLOCK_BYTES_MAX}: a snapshot makes room once half "
-                f"of it is taken, and the largest command, of {ENTRY_BYTES_MAX} bytes, must fit into the other half"
+                f"raft.log_bytes_max ({log_bytes}) must be at least {2 * BLOCK_BYTES_MAX}: a snapshot makes room once "
+                f"half is taken, and the largest command, of {ENTRY_BYTES_MAX} bytes, must fit into the other half"
             )
         if log_bytes < 2 * snapshot_bytes:
             raise LocalError(
