@@ -67,6 +67,7 @@ def test_old_latencies_are_forgotten() -> None:
     assert slow(15.0)  # the next half began; the last one counts still
     machine.observe(0.1, 16.0)
     assert not slow(30.0)
+    machine.observe(0.1, 31.0)
     assert machine.delay(70.0) is None  # both halves are over
 
 

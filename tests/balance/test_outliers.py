@@ -121,7 +121,10 @@ def test_what_came_in_while_it_was_out_does_not_eject_it_again() -> None:
     machine = outliers(interval=40.0)
     machine.streak("a", 1.0)
     feed(machine, {"a": 0, "b": 100, "c": 100, "d": 100, "e": 100}, 100)
+    for _ in range(4):
+        machine.observe("a", Outcome.ERROR, 0.1, 39.0)
     assert machine.tick(40.0) == [Return("a")]
+    assert machine.observe("a", Outcome.ERROR, 0.1, 41.0) is None  # the first of a new row
 
 
 def test_an_ejection_lasts_base_times_count_up_to_max() -> None:
