@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol
 
 from distkit._fast.codec import block_entries, block_info
-from distkit.core import Outcome, Reply, RoleName, Write
+from distkit.core import RoleName, Write
 from distkit.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -158,7 +158,6 @@ class View(Protocol):
     durable: Stored
     term_seen: int
     commit_seen: int
-    lost_tail: bool  #: its disk lost what was durable, and it came back all the same: nothing it owes can be relied on
 
 
 class Ledger:
@@ -174,9 +173,6 @@ class Ledger:
         self.entries: dict[tuple[int, int], tuple[int, int, bytes, int]] = {}
         self.committed: list[int] = [0]  # index -> term
         self.committed_by: list[int] = [0]  # index -> term of the leader that committed it
-        self.floors: dict[int, int] = {}  # read ticket -> what its index must reach
-        self.commands: dict[int, tuple[bytes, ...]] = {}  # proposal ticket -> commands
-        self.replies: dict[int, Reply] = {}
         self._blocks: dict[tuple[int, int, int], bytes] = {}  # (first, term, term before) -> a block that was checked
 
     # -- the disk -----------------------------------------------------------------------------------------------------
@@ -391,7 +387,7 @@ class Ledger:
         base, terms, term = accepted.base, accepted.terms, accepted.term
         for peer, progress in node.machine.state.progress.items():
             other = nodes.get(peer)
-            if other is None or other.lost_tail or other.accepted.term != term:
+            if other is None or other.accepted.term != term:
                 continue
             match, durable = progress.match, other.durable
             if match < durable.base or match < base:
@@ -428,34 +424,3 @@ class Ledger:
         require(committed, "state machine safety", "applied but not committed:", index)
         same = self.entries.get((index, term), (0, kind, payload))[1:3] == (kind, payload)
         require(same, "state machine safety", "applied other bytes", index)
-
-    # -- tickets ------------------------------------------------------------------------------------------------------
-
-    def replied(self, reply: Reply) -> None:
-        """The machine ended a ticket."""
-        ticket = reply.ticket
-        require(ticket not in self.replies, "tickets", "second reply to ticket", ticket, reply)
-        self.replies[ticket] = reply
-        if ticket in self.floors:
-            ended = reply.outcome in (Outcome.READABLE, Outcome.REFUSED, Outcome.LOST)
-            require(ended, "tickets", "not an end of a read:", reply)
-            if reply.outcome is Outcome.READABLE:
-                require(reply.index >= self.floors[ticket], "stale read", reply, "floor", self.floors[ticket])
-        elif ticket in self.commands and reply.outcome is Outcome.COMMITTED:
-            found = self.contents(range(reply.first, reply.index + 1))
-            require(found == self.commands[ticket], "tickets", "committed something else for ticket", ticket, found)
-            require(self.committed[reply.index] == reply.term, "tickets", "committed in another term", reply)
-
-    def contents(self, indexes: range) -> tuple[bytes, ...]:
-        """Payloads of committed entries."""
-        require(indexes.stop <= len(self.committed), "tickets", "not committed:", indexes)
-        return tuple(self.entries[index, self.committed[index]][2] for index in indexes)
-
-    def finish(self) -> None:
-        """At the end of a run: what was said not to be done was not done."""
-        done = {self.entries[at][2] for at in enumerate(self.committed) if at in self.entries}
-        for ticket, commands in self.commands.items():
-            reply = self.replies.get(ticket)
-            if reply is not None and reply.outcome in (Outcome.REFUSED, Outcome.SUPERSEDED):
-                undone = done.isdisjoint(commands)
-                require(undone, "tickets", "ticket", ticket, "ended as", reply, "but is committed")

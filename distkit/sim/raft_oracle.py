@@ -31,7 +31,6 @@ class _Node:
         self.accepted = Stored()
         self.durable = Stored()
         self.term_seen = self.commit_seen = 0
-        self.lost_tail = False
         self.seen: tuple[Any, ...] = ()
         self.role = (FOLLOWER, 0)  # and term
         self.flight: list[Any] = []  # records of writes that are not durable yet

@@ -2,7 +2,7 @@
 
 Nothing happens by itself. A test delivers, drops or repeats letters, makes writes durable, crashes and restarts nodes
 and lets time pass; `settle` and `elapse` do all that is possible without faults. After every flush of every machine
-the `Ledger` checks the invariants.
+the `TicketLedger` checks the invariants.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from math import inf
 from random import Random
 from types import ModuleType
 from typing import Any, NamedTuple
+
+from tickets import TicketLedger
 
 from distkit._fast.codec import block_info, encode_block
 from distkit.core import (
@@ -34,7 +36,7 @@ from distkit.raft.messages import (
 )
 from distkit.sim import broken
 from distkit.sim.broken import Broken
-from distkit.sim.raft_ledger import Ledger, Stored, entries_of
+from distkit.sim.raft_ledger import Stored, entries_of
 
 EPOCH_US = 1_700_000_000_000_000
 #: Time of the blocks that a test makes itself; later than those of the nodes, because times never fall.
@@ -85,7 +87,6 @@ class Node:
         self.boots = 0
         self.snapshots: dict[int, Snapshot] = {}
         self.applies = True
-        self.lost_tail = False
         self.restart()
 
     def restart(self) -> None:
@@ -257,7 +258,7 @@ class Cluster:
         self.recording = recording
         self.transcript: list[Any] = []
         self.nodes: dict[int, Node] = {}
-        self.ledger = Ledger(self.nodes, size)
+        self.ledger = TicketLedger(self.nodes, size)
         first = list(raft.formation_records(self.configuration))
         for node in real or range(1, size + 1):
             self.nodes[node] = Node(self, node, first + list((records or {}).get(node, ())))

@@ -233,7 +233,7 @@ def test_bug_33_a_follower_that_lost_its_tail_rejects_and_nobody_dies(raft):
     while sum(isinstance(record, Entries) for record in disk) > 2:
         disk.pop()
     disk[:] = [record for record in disk if not isinstance(record, HardState) or record.commit <= 2]
-    cluster.nodes[3].lost_tail = True
+    cluster.ledger.lost_tails.add(3)
     cluster.restart(3)
     assert cluster.nodes[3].machine.last_index == 2
     ticket = cluster.propose(1, b"more")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from distkit._fast.codec import encode_block
-from distkit.core import Configuration, Member, Outcome, Reply, RoleName, Write
+from distkit.core import Configuration, Member, RoleName, Write
 from distkit.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -46,7 +46,7 @@ class Node:
     def __init__(self, group: Group, node: int) -> None:
         self.ledger = group.ledger
         self.id = node
-        self.up, self.lost_tail = True, False
+        self.up = True
         self.accepted, self.durable = Stored(), Stored()
         self.term_seen = self.commit_seen = 0
         self.token = 0
@@ -141,8 +141,7 @@ def test_an_honest_group_passes() -> None:
     two.say(commit=2)
     assert group.ledger.committed == [0, 1, 2]
     assert group.ledger.leaders == {1: 1, 2: 2}
-    assert group.ledger.contents(range(1, 3)) == (b"first", b"second")
-    group.ledger.finish()
+    assert [group.ledger.entries[at][2] for at in ((1, 1), (2, 2))] == [b"first", b"second"]
 
 
 # -- elections --------------------------------------------------------------------------------------------------------
@@ -491,32 +490,6 @@ def test_what_is_applied_is_committed_and_what_was_proposed() -> None:
     ledger.applied(1, 1, 1, b"first")
 
 
-def test_tickets_end_once_and_rightly() -> None:
-    ledger = sound().ledger
-    ledger.commands |= {1: (b"first",), 2: (b"other",), 3: (b"first",), 4: (b"first",)}
-    ledger.floors |= {5: 1, 6: 1, 7: 2}
-    committed = {"outcome": Outcome.COMMITTED, "index": 1, "first": 1, "term": 1}
-    ledger.replied(Reply(1, **committed))
-    caught("tickets", "second reply to ticket 1", lambda: ledger.replied(Reply(1, **committed)))
-    caught("tickets", "something else for ticket 2", lambda: ledger.replied(Reply(2, **committed)))
-    caught("tickets", "in another term", lambda: ledger.replied(Reply(3, **committed | {"term": 2})))
-    caught("tickets", "not committed", lambda: ledger.replied(Reply(4, **committed | {"index": 2})))
-    caught("tickets", "not an end of a read", lambda: ledger.replied(Reply(5, **committed)))
-    ledger.replied(Reply(6, Outcome.READABLE, 1))
-    caught("stale read", "floor 2", lambda: ledger.replied(Reply(7, Outcome.READABLE, 1)))
-
-
-@pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.SUPERSEDED, Outcome.LOST])
-def test_what_was_said_not_to_be_done_was_not_done(outcome: Outcome) -> None:
-    ledger = sound().ledger
-    ledger.commands[1] = (b"first",)
-    ledger.replied(Reply(1, outcome))
-    if outcome is Outcome.LOST:
-        ledger.finish()
-    else:
-        caught("tickets", "but is committed", ledger.finish)
-
-
 # -- what a disk says -------------------------------------------------------------------------------------------------
 
 
@@ -558,11 +531,3 @@ def test_a_log_whose_beginning_is_gone_begins_with_its_snapshot() -> None:
     assert (found.base, found.last, found.term_of(3), found.term_of(4), found.term_of(5)) == (3, 5, 1, 2, 2)
     whole = [mark(0, 0), HardState(1, 0, 0), entries(1, 1, b"a"), entries(2, 1, b"b", b"c"), *records]
     assert Stored.recovered(whole).says(found)
-
-
-def test_nothing_is_owed_by_a_node_whose_damaged_disk_lost_its_end() -> None:
-    """The oracle says which; for all others the same is a finding, see above."""
-    group = sound()
-    group[1].write(HardState(1, 1, 1), entries(2, 1, b"x", time_us=2000))
-    group[2].lost_tail = True
-    group[1].say(progress={2: SimpleNamespace(match=2)})
