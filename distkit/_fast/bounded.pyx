@@ -242,17 +242,9 @@ cdef uint64_t cap_of(Bounded self, uint32_t position, uint64_t bound) noexcept:
 
 cdef int64_t find(Bounded self, uint64_t hashed) noexcept:
     cdef Asked asked = asked_of(self, bound_of(self.total, self.factor))
-    cdef int64_t found
-    cdef uint32_t position
     if asked.rule == C_ENVOY:
         return envoy_choice(self.order, hashed, 0, overload_of, &asked, self.scratch)
-    found = self.order.first(hashed, is_below, &asked)
-    if found >= 0:
-        return found
-    for position in range(self.order.span):  # who has no point on a ring can still help
-        if is_below(&asked, position):
-            return position
-    return -1
+    return self.order.first(hashed, is_below, &asked)
 
 
 cdef int add_up(Bounded self) except -1:

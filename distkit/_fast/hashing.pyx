@@ -168,6 +168,9 @@ cdef class Ring(Order):
             if accept(state, self.points.owners[at]):
                 return self.points.owners[at]
             at = points_next(&self.points, at)
+        for at in range(self.span):  # who has no point
+            if accept(state, at):
+                return at
         return -1
 
 

@@ -127,7 +127,7 @@ def check_circle(ring: Any, points: list[tuple[int, int]], bits: int) -> None:
     for hashed in (0, (1 << bits) - 1, 1 << bits - 1):
         expected = on_circle(points, hashed)
         assert [ring.lookup(hashed, attempt) for attempt in range(len(points) + 1)] == [*expected, expected[0]]
-        assert ring.candidates(hashed) == list(dict.fromkeys(expected))
+        assert ring.candidates(hashed) == list(dict.fromkeys([*expected, *range(ring.count)]))
 
 
 # Hash functions
@@ -361,13 +361,27 @@ def test_nginx_rings_are_as_defined(hashing: Any) -> None:
 def test_of_equal_points_the_first_one_stays(hashing: Any) -> None:
     ring = hashing.Ring.nginx([b"a:", b"a", b"b"])
     assert ring.size == 320
-    assert ring.candidates(0) in ([0, 2], [2, 0])
+    assert ring.candidates(0) in ([0, 2, 1], [2, 0, 1])
+
+
+def test_who_has_no_point_comes_last(hashing: Any) -> None:
+    ring = hashing.Ring.ketama([b"a", b"b", b"c"], [1, 1000, 1])
+    assert {ring.lookup(0, attempt) for attempt in range(ring.size)} == {1}
+    assert ring.candidates(7) == [1, 0, 2]
+    assert ring.first_open(7, b"\1\1\0") == 2
 
 
 def test_rings_of_32_bits_look_at_the_lower_half_of_a_hash(hashing: Any) -> None:
     ring = hashing.Ring.nginx(HOSTS)
-    for hashed in (0, 1 << 31, 0xFFFFFFFF):
+    for hashed in range(0, 1 << 32, 1 << 27):
         assert ring.lookup(hashed | 0x1234567800000000) == ring.lookup(hashed)
+
+
+def test_keys_go_where_a_real_nginx_sends_them(hashing: Any) -> None:
+    # nginx 1.22.1, `hash $arg_k consistent` over five servers
+    ring = hashing.Ring.nginx([b"127.0.0.1:%d" % port for port in range(23101, 23106)], [1, 3, 2, 1, 5])
+    owners = [ring.lookup(zlib.crc32(b"key%d" % number)) for number in range(24)]
+    assert owners == [4, 1, 4, 4, 4, 1, 4, 4, 4, 2, 4, 1, 1, 0, 4, 4, 4, 4, 4, 2, 1, 1, 1, 4]
 
 
 # Maglev

@@ -145,11 +145,7 @@ class Bounded:
         def is_below(position: int) -> bool:
             return position not in out and self._active[position] < self._cap(position)
 
-        found = self.order._first(hashed, is_below)
-        if found >= 0:
-            return found
-        # Who has no point on a ring can still help.
-        return next(filter(is_below, range(self.order.span)), -1)
+        return self.order._first(hashed, is_below)
 
     def _envoy_choice(self, hashed: int, out: set[int]) -> int:
         def overload(position: int) -> float:

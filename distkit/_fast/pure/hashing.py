@@ -161,8 +161,8 @@ class Order:
 class Ring(Order):
     """Points on a circle of hashes: a hash belongs to the first point at or behind it, and that to an endpoint.
 
-    Attempt a is the a-th point behind that; candidates come in the order of their points. An endpoint whose weight is
-    too small for a point is no candidate. Of equal points the one that was made first comes first.
+    Attempt a is the a-th point behind that; candidates come in the order of their points, and endpoints whose weights
+    are too small for a point at last, by position. Of equal points the one that was made first comes first.
     """
 
     __slots__ = ("_mask", "_owners", "_points", "size")
@@ -261,7 +261,7 @@ class Ring(Order):
 
     def _first(self, hashed: int, accept: Callable[[int], bool]) -> int:
         at = self._successor(hashed)
-        return next(filter(accept, self._owners[at:] + self._owners[:at]), -1)
+        return next(filter(accept, (*self._owners[at:], *self._owners[:at], *range(self.span))), -1)
 
 
 def _envoy_ring(
