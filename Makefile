@@ -57,6 +57,7 @@ demo-lie: build
 proof: build
 	$(BIN)/python -m distkit sim --seeds 0:2000 --lite --jobs 2
 	$(BIN)/python -m distkit sim --seeds 0:100 --swarm --jobs 2
+	$(BIN)/python -m distkit sim --seeds 0:300 --profile hunt --jobs 2
 	$(BIN)/python -m distkit sim --machine synod --seeds 0:2000 --jobs 2
 	$(BIN)/python -m distkit sim --machine synod --seeds 0:200 --swarm --jobs 2
 	$(PYTEST) -m process
@@ -66,6 +67,7 @@ soak: build
 	$(PYTEST) -m soak
 	$(BIN)/python -m distkit sim --seeds 0:20000 --lite --jobs 2 --marks
 	$(BIN)/python -m distkit sim --seeds 0:1000 --swarm --jobs 2 --marks
+	$(BIN)/python -m distkit sim --seeds 0:5000 --profile hunt --jobs 2 --marks
 	$(BIN)/python -m distkit sim --machine synod --seeds 0:20000 --jobs 2 --marks
 	$(BIN)/python -m distkit sim --machine synod --seeds 0:2000 --swarm --jobs 2 --marks
 

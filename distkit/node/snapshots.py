@@ -84,9 +84,9 @@ class SnapshotFiles:
 
     async def _serve_piece(self, node: int, request: FetchSnapshot, stream: Bulk) -> bool:
         """Answer one request; whether it was the last of its file."""
-        snapshot = self._core.snapshot_offered(node) or self._core.raft.snapshot
+        snapshot = self._core.snapshot_asked(node, request.index, request.term)
         name = snapshot_name(request.index, request.term)
-        if (request.index, request.term) != (snapshot.index, snapshot.term):
+        if snapshot is None:
             await stream.send(pieces.gone(request))
             return False
         self._core.snapshot_serving(self._clock.now(), node, snapshot)

@@ -225,9 +225,9 @@ class ReplicaCore:
         if self.raft.applied_index < snapshot.index:
             self.raft.applied(now, snapshot.index)
 
-    def snapshot_offered(self, peer: int) -> Snapshot | None:
-        """The snapshot that the peer was told to fetch: an older one than the newest while it is still at it."""
-        return self._snapshots.offered_to(peer)
+    def snapshot_asked(self, peer: int, index: int, term: int) -> Snapshot | None:
+        """The snapshot that a peer asks for: the newest, or an older one that it is at; None: any other is gone."""
+        return self._snapshots.asked(peer, index, term)
 
     def snapshot_serving(self, now: float, peer: int, snapshot: Snapshot) -> None:
         """A piece of the snapshot was given to the peer."""

@@ -123,15 +123,20 @@ class Snapshots:
     # -- giving ----------------------------------------------------------------------------------------------------
 
     def sent(self, now: float, sends: Iterable[Send]) -> None:
-        """Messages leave: an offer starts the wait for the peer to fetch."""
+        """Messages leave: an offer starts the wait for the peer to fetch. One that is at an older snapshot goes on with
+        that, so that a large one arrives though connections break and newer ones are taken meanwhile."""
         for peer, message in sends:
-            if type(message) is InstallSnapshot:
+            if type(message) is InstallSnapshot and peer not in self._given:
                 self._wait(peer, message.snapshot, now)
 
-    def offered_to(self, peer: int) -> Snapshot | None:
-        """What the peer was told to fetch, if that is not over."""
+    def asked(self, peer: int, index: int, term: int) -> Snapshot | None:
+        """What a peer asks for, if it may have it."""
         given = self._given.get(peer)
-        return given[0] if given is not None else None
+        newest: Snapshot = self._raft.snapshot
+        for each in (newest, newest if given is None else given[0]):
+            if (each.index, each.term) == (index, term):
+                return each
+        return None
 
     def serving(self, now: float, peer: int, snapshot: Snapshot) -> None:
         """The peer was given a piece, so it is still at it."""

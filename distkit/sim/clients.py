@@ -134,6 +134,8 @@ class Clients:
                 self.world.marks["leadership was transferred"] += 1
             return
         self._tell_return(running, reply.outcome.name.lower())
+        if reply.outcome is Outcome.SUPERSEDED and running.content and running.attempts == 1:
+            self.world.oracle.superseded(running.content)
         if reply.outcome is Outcome.COMMITTED:
             self._committed(running, reply)
         elif reply.outcome is Outcome.READABLE:

@@ -70,6 +70,10 @@ class Disk(Protocol):
         """Start on what was submitted. False: nothing was, or the disk is at work."""
         ...
 
+    def writes(self, kind: str) -> bool:
+        """Whether what is being written has a record of this type; "segment": or begins a segment of a log."""
+        ...
+
     def complete(self) -> list[Write]:
         """The batch is durable."""
         ...
@@ -121,6 +125,9 @@ class RecordDisk:
             return False
         self._busy, self._queue = self._queue, []
         return True
+
+    def writes(self, kind: str) -> bool:
+        return _has(self._busy, kind)
 
     def complete(self) -> list[Write]:
         done, self._busy = self._busy, []
@@ -198,6 +205,7 @@ class WalDisk:
         self._table = table
         self._wal: Wal | None = None
         self._queue: deque[Write] = deque()
+        self._cuts = False  # the batch under way begins a segment
         self._busy: list[Write] = []
 
     @property
@@ -222,6 +230,7 @@ class WalDisk:
     def begin(self) -> bool:
         if self._busy or not self._queue:
             return False
+        segments = self._log.stats.segments
         while self._queue:
             write = self._queue[0]
             try:
@@ -230,7 +239,11 @@ class WalDisk:
             except Full:
                 break  # it waits for space; what there was room for goes on
             self._busy.append(self._queue.popleft())
+        self._cuts = self._log.stats.segments > segments
         return bool(self._busy)
+
+    def writes(self, kind: str) -> bool:
+        return self._cuts if kind == "segment" else _has(self._busy, kind)
 
     def complete(self) -> list[Write]:
         self._log.sync()
@@ -291,3 +304,8 @@ class WalDisk:
         if self._wal is None:
             raise LocalError("the disk is used before boot")
         return self._wal
+
+
+def _has(writes: Iterable[Write], kind: str) -> bool:
+    """Whether one of them has a record of this type."""
+    return any(type(record).__name__ == kind for write in writes for record in write.records)

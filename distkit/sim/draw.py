@@ -2,7 +2,8 @@
 the seed.
 
 `lite` is short: three nodes, records by reference; `five` is the same with five nodes. `swarm` is long: one to nine
-nodes, the codec, the log on a byte-level disk, every fault. `idle` and `loaded` are for measuring.
+nodes, the codec, the log on a byte-level disk, every fault. `hunt` aims them, see `distkit.sim.hunt`. `idle` and
+`loaded` are for measuring.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from typing import Final
 from distkit.core import LocalError
 from distkit.sim.chance import SECOND, below, between, log_between, stream
 from distkit.sim.faults import LOSING
+from distkit.sim.hunt import hunted
 from distkit.sim.network import NetworkOptions
 from distkit.sim.scenario import Call, ClockOptions, DiskOptions, Fault, Scenario
 from distkit.sim.systems import System
 from distkit.sim.workload import Workload
 
-PROFILES: Final = ("lite", "five", "swarm", "idle", "loaded")
+PROFILES: Final = ("lite", "five", "swarm", "hunt", "idle", "loaded")
 #: Calls a second that one client has time for.
 _CALLS_OF_A_CLIENT: Final = 4
 #: Nodes of the short ones.
@@ -65,6 +67,11 @@ def draw(seed: int, profile: str, machine: str, system: System) -> Scenario:
     if profile == "idle":
         return Scenario(machine, seed, 5, 60.0)
     random = stream(seed, f"draw {profile}")
+    if profile == "hunt":
+        plots = getattr(system, "plots", ())
+        if not plots:
+            raise LocalError(f"there are no plots for {machine!r}: the profile hunt aims at replicas so far")
+        return hunted(random, seed, machine, system, plots)
     workload = system.workload()
     if profile == "loaded":
         return Scenario(machine, seed, 5, 20.0, calls=_quick(random, workload))

@@ -3,11 +3,15 @@
     crash     the process dies; `detail`: "" with the power, "kill" without, or at a point of its next work: "flushed"
               (before its writes are issued), "written" (within a write), "durable" (before what waited for it is
               sent), "sent"; with snapshots "fetching", "fetched" (within the write that begins the log with it),
-              "loading", "giving" (to another); "boot": it dies once more while it starts again
+              "loading", "giving" (to another), "given" (all of it); "boot": it dies once more while it starts again;
+              "written KIND": within a write that has a record of this type, or begins a "segment" of the log
     pause     it stands still; `detail` "stale": between reading the clock and using it
     isolate   no link of the node works; "in", "out": one direction only; "two": it and the next node have each other
     cut       links "1>2 2>1" do not work
     clog      messages to the node are held back, then come at once
+    hold      messages of one kind to or from the node are held back, and come when it ends: `detail` "in KIND", "out
+              KIND", and after that perhaps the only peers that are meant; a restart or a cut does not lose them
+    echo      they come, and come again and again;  mute: they never come
     reset     its connections break
     jump      its clock jumps ahead by `seconds`
     slow      its disk takes ten times as long;  stall: it stands still
@@ -32,10 +36,12 @@ from distkit.core import Space
 from distkit.sim.chance import SECOND, below, stream
 from distkit.sim.disks import RecordDisk, WalDisk
 from distkit.sim.files import SECTOR_BYTES, Crashed, MemoryFiles
-from distkit.sim.network import Link
+from distkit.sim.network import Grip, Link
 from distkit.sim.scenario import Fault
 
 if TYPE_CHECKING:
+    from random import Random
+
     from distkit.sim.host import Host
     from distkit.sim.world import World
 
@@ -50,7 +56,6 @@ class Faults:
         self.world = world
         self.healed = False
         self._cuts: Counter[Link] = Counter()
-        self._chance = stream(world.seed, "faults")
 
     def strike(self, fault: Fault) -> None:
         """The time of a fault, or of its end, has come."""
@@ -78,6 +83,10 @@ class Faults:
             self._start(host)
         world.links_changed()
 
+    def _chance(self, fault: Fault) -> Random:
+        """What is drawn while it strikes: of its own, so that one fault less leaves the others as they are."""
+        return stream(self.world.seed, f"fault {fault.kind} {fault.time} {fault.node}")
+
     def _over(self, host: Host, fault: Fault, kind: str) -> None:
         """`kind` ends what this fault began."""
         end = replace(fault, kind=kind, node=host.id)
@@ -100,12 +109,12 @@ class Faults:
             host.crash(power=True)
         files = _files(host)
         if fault.detail == "boot" and files is not None and not host.up and not host.barred:
-            self._start_and_die(host, files)
+            self._start_and_die(host, fault, files)
         self._start(host)
 
-    def _start_and_die(self, host: Host, files: MemoryFiles) -> None:
+    def _start_and_die(self, host: Host, fault: Fault, files: MemoryFiles) -> None:
         """The power fails while the node reads its log."""
-        files.crash_at(1 + below(self._chance, 40))
+        files.crash_at(1 + below(self._chance(fault), 40))
         try:
             host.start()
         except Crashed:
@@ -166,6 +175,21 @@ class Faults:
         for link in [link for link, until in clogged.items() if until <= now]:
             del clogged[link]
 
+    def _hold(self, host: Host, fault: Fault) -> None:
+        way, kind, *peers = fault.detail.split()
+        others = map(int, peers) if peers else self.world.hosts
+        links = [(other, host.id) if way == "in" else (host.id, other) for other in others]
+        until = self.world.timeline.now + int(fault.seconds * SECOND)
+        chance = self._chance(fault)
+        self.world.network.grips.append(Grip(fault.kind, kind, frozenset(links), until, chance))
+        self._over(host, fault, "release")
+
+    _echo = _mute = _hold
+
+    def _release(self, host: Host, fault: Fault) -> None:
+        now = self.world.timeline.now
+        self.world.network.grips[:] = [grip for grip in self.world.network.grips if grip.until > now]
+
     def _reset(self, host: Host, fault: Fault) -> None:
         for other in self.world.hosts:
             if other != host.id:
@@ -191,7 +215,7 @@ class Faults:
     def _full(self, host: Host, fault: Fault) -> None:
         disk = host.disk
         if isinstance(disk, WalDisk):
-            disk.files.space_bytes = disk.files.used() + below(self._chance, 1 << 15)
+            disk.files.space_bytes = disk.files.used() + below(self._chance(fault), 1 << 15)
         elif isinstance(disk, RecordDisk):
             disk.space = Space.FULL
             host.tell_space()
@@ -215,7 +239,7 @@ class Faults:
         if files is not None and host.up:
             self.world.marks["a write failed"] += 1
             host.failing = True
-            files.fail("pwritev", 1 + below(self._chance, 4), OSError(errno.EIO, "injected"))
+            files.fail("pwritev", 1 + below(self._chance(fault), 4), OSError(errno.EIO, "injected"))
         self._over(host, fault, "restart")
 
     def _badsync(self, host: Host, fault: Fault) -> None:
@@ -223,7 +247,7 @@ class Faults:
         if files is not None and host.up:
             self.world.marks["a sync failed and marked its pages clean"] += 1
             host.failing = True
-            files.fail_sync(1 + below(self._chance, 4))
+            files.fail_sync(1 + below(self._chance(fault), 4))
         self._over(host, fault, "restart")
 
     # -- what a node may not survive ----------------------------------------------------------------------------------
@@ -233,9 +257,10 @@ class Faults:
         if files is not None and not host.barred:
             host.crash(power=True)
             host.rotten = True
+            chance = self._chance(fault)
             names = [name for name in files.listdir() if files.read(name)]
-            name = names[below(self._chance, len(names))]
-            files.flip(name, below(self._chance, 8 * len(files.read(name))))
+            name = names[below(chance, len(names))]
+            files.flip(name, below(chance, 8 * len(files.read(name))))
             self._try(host)
 
     def _misplace(self, host: Host, fault: Fault) -> None:
@@ -244,8 +269,8 @@ class Faults:
             host.crash(power=True)
             host.rotten = True
             name = [name for name in files.listdir() if name.startswith("wal")][-1]
-            data = bytearray(files.read(name))
-            source, target = (SECTOR_BYTES * below(self._chance, len(data) // SECTOR_BYTES) for _ in range(2))
+            data, chance = bytearray(files.read(name)), self._chance(fault)
+            source, target = (SECTOR_BYTES * below(chance, len(data) // SECTOR_BYTES) for _ in range(2))
             data[target : target + SECTOR_BYTES] = data[source : source + SECTOR_BYTES]
             files.replace(name, bytes(data))
             self._try(host)
@@ -255,7 +280,8 @@ class Faults:
         if files is not None and host.up:
             host.rotten = True
             self.world.marks["a write went astray"] += 1
-            files.misdirect(1 + below(self._chance, 4), below(self._chance, 3))
+            chance = self._chance(fault)
+            files.misdirect(1 + below(chance, 4), below(chance, 3))
 
     def _try(self, host: Host) -> None:
         """Start on a damaged disk. If it starts, the oracle has compared what it found with what was durable."""

@@ -146,6 +146,13 @@ class Host:
         if self.up and self.boots == boot:
             self.wake()
 
+    def awake(self, work: Callable[[], None]) -> None:
+        """Do something in the process, when it goes on if it stands still."""
+        if self.paused:
+            self._held.append(work)
+        else:
+            work()
+
     def jump(self, seconds: float) -> None:
         """Its clock jumps ahead; the wall clock jumps anywhere."""
         self._clock.jump(seconds)
@@ -284,7 +291,7 @@ class Host:
         """The batch is on the disk."""
         if boot != self.boots or not self.up:
             return None
-        if self.die_at == "written":
+        if self.die_at == "written" or (self.die_at[:8] == "written " and self.disk.writes(self.die_at[8:])):
             return self._die("a crash came within a write")
         if self.paused:
             self._held.append(lambda: self.disk_done(boot))

@@ -12,6 +12,7 @@ from typing import Final
 
 _BOTH: Final = ("lite", "swarm")
 _SWARM: Final = ("swarm",)
+_HUNT: Final = ("hunt",)
 
 #: What happens to disks, networks, clocks and processes, whatever runs there.
 _WORLD: Final[dict[str, tuple[str, ...]]] = {
@@ -39,6 +40,9 @@ _WORLD: Final[dict[str, tuple[str, ...]]] = {
     "a frame was damaged": _SWARM,
     "a damaged frame was refused": _SWARM,
     "a leader was paused and another was elected": _BOTH,
+    "messages of one kind were held back": _HUNT,
+    "messages of one kind came again and again": _HUNT,
+    "messages of one kind never came": _HUNT,
     "a clock jumped": _BOTH,
 }
 
@@ -61,7 +65,8 @@ MARKS: Final[dict[str, tuple[str, ...]]] = {
     "a log was replaced by a snapshot": _BOTH,
     "a snapshot was taken": _BOTH,
     "a snapshot was installed": _BOTH,
-    "a snapshot was given up half-way": _SWARM,
+    "a snapshot was given up half-way": (*_SWARM, *_HUNT),
+    "a fetch went on over another connection": (*_SWARM, *_HUNT),
     "a node died while it fetched a snapshot": _BOTH,
     "a node died while it loaded a snapshot": _BOTH,
     "a node died while another fetched its snapshot": _BOTH,

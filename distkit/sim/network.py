@@ -17,6 +17,12 @@ from distkit.sim.chance import below, exponential, exponentials, stream
 
 #: Old messages of a link that may come back.
 _REMEMBERED: Final = 16
+#: Pieces of streams have numbers of their own, from here on, and chance of their own.
+_STREAM: Final = 1 << 40
+_CARRY: Final = ("stream delay", "stream")
+#: A message comes about so many times more in an echo, and at most so many.
+_ECHOES: Final = 10
+_ECHOES_MAX: Final = 16
 
 Link = tuple[int, int]
 #: What strikes a message: drop, copy or late (and nanoseconds), old (and which), flip (and where).
@@ -44,6 +50,36 @@ class NetworkOptions:
     bandwidth: int = 0
 
 
+class Grip:
+    """Has hold of all messages of one `kind` (the name of its type) on some links, for a while.
+
+    `hold`: they come when it ends; `echo`: they come, and copies of each come again and again until it ends; `mute`:
+    they never come. What it holds is in the network already: no cut keeps it, and a node that starts anew gets it, too.
+    """
+
+    __slots__ = ("_chance", "how", "kind", "links", "until")
+
+    def __init__(self, how: str, kind: str, links: frozenset[Link], until: int, chance: Random) -> None:
+        self.how = how
+        self.kind = kind
+        self.links = links
+        self.until = until
+        self._chance = chance
+
+    def times(self, now: int) -> list[int]:
+        """When a message that is sent now comes, or comes once more."""
+        if self.how == "hold":
+            return [self.until]
+        found: list[int] = []
+        time = now
+        while self.how == "echo" and len(found) < _ECHOES_MAX:
+            time += 1 + exponential(self._chance, (self.until - now) // _ECHOES + 1)
+            if time >= self.until:
+                break
+            found.append(time)
+        return found
+
+
 class _Line:
     """One directed link."""
 
@@ -66,9 +102,12 @@ class Network:
         self.options = options
         self.cut: set[Link] = set()
         self.clogged: dict[Link, int] = {}
+        self.grips: list[Grip] = []
         self.fates: dict[tuple[int, int, int], Fate] = {}
         self._script = script
         self._delays = exponentials(options.delay_min, options.delay_mean)
+        self._seed = seed
+        self._streams: dict[Link, _Line] = {}
         self._faulty = options.loss + options.copy + options.late + options.old + options.flip
         self._lines = {
             (source, target): _Line(
@@ -101,10 +140,39 @@ class Network:
             line.past.append(message)
         return deliveries
 
+    def carry(self, now: int, source: int, target: int, kind: str, size: int) -> int:
+        """When a piece of a stream arrives; 0: it never does, and the connection that carried it is broken."""
+        link, bandwidth = (source, target), self.options.bandwidth
+        if link not in self._streams:
+            self._streams[link] = _Line(*(stream(self._seed, f"{name} {source} {target}") for name in _CARRY))
+        line = self._streams[link]
+        line.number += 1
+        arrival = now + self._delays[int(line.delays.random() * len(self._delays))]
+        if bandwidth:
+            line.free = max(line.free, now) + size * 1_000_000_000 // bandwidth
+            arrival += line.free - now
+        arrival = max(arrival, line.free, self.clogged.get(link, 0))
+        for grip in self.grips:
+            if grip.kind == kind and link in grip.links and grip.how != "echo":
+                arrival = grip.until if grip.how == "hold" else 0
+        if link in self.cut or self._drops((source, target, _STREAM + line.number), line):
+            return 0
+        return arrival
+
+    def _drops(self, key: tuple[int, int, int], line: _Line) -> bool:
+        """Whether a piece of a stream is lost."""
+        if self._script is not None:
+            return key in self._script
+        if not self._faulty or line.chance.random() >= self.options.loss:
+            return False
+        self.fates[key] = ("drop", 0)
+        return True
+
     def heal(self) -> None:
         """From here on nothing is lost or held back."""
         self.cut.clear()
         self.clogged.clear()
+        self.grips.clear()
         self._faulty = 0.0
         self._script = None
 

@@ -44,6 +44,12 @@ def entries_of(block: bytes) -> list[tuple[int, int, int, bytes]]:
     return [(index, term, kind, payload) for index, (kind, payload) in enumerate(found, first)]
 
 
+def _start(block: bytes) -> tuple[int, int]:
+    """(index, term) of the first entry of a block."""
+    term, first, _, _ = block_info(block)
+    return first, term
+
+
 class Stored:
     """What a sequence of durable records says, by the simplest possible reading of them."""
 
@@ -180,6 +186,7 @@ class Ledger:
     def wrote(self, node: View, write: Write) -> None:
         """A machine handed out a write."""
         hard, held = None, (node.accepted.terms[-1], node.accepted.last)
+        cut = (0, 0)  # where the log was truncated, and the term of what stood there
         for record in write.records:
             kind = type(record)
             if kind is HardState or kind is SnapshotMark:
@@ -188,7 +195,10 @@ class Ledger:
                     held = 0, 0  # a log that is replaced by a snapshot may have ended later
             elif kind is Truncate:
                 self._truncated(node, record.index)
+                cut = (record.index, node.accepted.term_of(record.index))
             elif kind is Entries:
+                if cut[0] and cut == _start(record.block):
+                    fail("log matching", "node", node.id, "replaces entry", cut[0], "by itself: a crash may take it")
                 if hard is None:
                     fail("durability", "entries without a hard state before them", write)
                 elif hard.commit < node.commit_seen:
@@ -354,6 +364,8 @@ class Ledger:
             self._matches(node)
         if s.commit != node.commit_seen:
             self._commit(node, s.commit)
+            if s.tickets:
+                self._owed(s, accepted)
         flushed, commit = s.flushed, s.commit
         if not (s.applied <= commit <= last and s.applied <= flushed):
             fail("positions", "applied", s.applied, "flushed", flushed, "commit", commit, "last", last)
@@ -365,11 +377,23 @@ class Ledger:
         if not s.window.base_index <= s.snapshot.index <= commit:
             fail("positions", "purged, snapshot, commit out of order")
 
+    def _owed(self, s: Any, accepted: Stored) -> None:
+        """What is committed has ended its ticket, and a batch that shares one is committed as a whole."""
+        first, last, term, ticket = s.tickets[-1]
+        if s.role is LEADER and term == s.term and last <= s.commit:
+            fail("tickets", "what is committed from", first, "on has no end of its ticket", ticket)
+        first, last, term, ticket = s.tickets[0]
+        if first <= s.commit < last and accepted.term_of(s.commit) == term:
+            fail("tickets", "a batch of", first, "to", last, "is committed in part, up to", s.commit)
+
     def leads(self, node: View) -> None:
         """A leader that is new is the only one of its term, and has all that is committed."""
         s = node.machine.state
         if s.role is LEADER and self.leaders.get(s.term) != node.id:
             self._elected(node, s.term)
+            votes = 1 + sum(self.votes.get((s.term, voter)) == node.id for voter in self.nodes if voter != node.id)
+            elected = votes >= self.majority
+            require(elected, "election safety", "node", node.id, "leads term", s.term, "with", votes, "votes")
 
     def _elected(self, node: View, term: int) -> int:
         """A node leads a term, or begins it with an entry, which is all that is seen of one that is deposed in the same
@@ -424,3 +448,14 @@ class Ledger:
         require(committed, "state machine safety", "applied but not committed:", index)
         same = self.entries.get((index, term), (0, kind, payload))[1:3] == (kind, payload)
         require(same, "state machine safety", "applied other bytes", index)
+
+    # -- tickets ------------------------------------------------------------------------------------------------------
+
+    def superseded(self, content: bytes) -> None:
+        """Somebody is told that a command, which was tried once, will never be committed: a committed entry must
+        have taken its place, or one of a later term come before it."""
+        newest = len(self.committed) - 1
+        for (index, term), (_, _, payload, _) in self.entries.items():
+            if payload.endswith(content):
+                gone = self.committed[index] != term if index <= newest else self.committed[newest] > term
+                require(gone, "tickets", content, "is said to be superseded, but may be committed at", index)

@@ -151,6 +151,10 @@ class RaftOracle:
     def left(self, host: Host, target: int, message: Any, held: bool) -> None:
         self.ledger.left(self.nodes[host.id], target, message, held)
 
+    def superseded(self, content: bytes) -> None:
+        """A client, which tried once, is told that this command will never be committed."""
+        self.ledger.superseded(content)
+
     def durable(self, host: Host, done: Iterable[Write]) -> None:
         node = self.nodes[host.id]
         for write in done:

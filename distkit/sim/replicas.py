@@ -14,7 +14,6 @@ from distkit.core import (
     IdentityError,
     LocalError,
     Member,
-    PeerError,
     Reason,
     StorageError,
     record,
@@ -23,7 +22,6 @@ from distkit.log import WalOptions
 from distkit.raft import RaftOptions, Snapshot, formation_records, recover
 from distkit.raft import messages as raft
 from distkit.replica import (
-    Fetch,
     FetchFrom,
     Formation,
     LoadSnapshot,
@@ -34,7 +32,6 @@ from distkit.replica import (
     SaveSnapshot,
     SessionLimits,
     Sessions,
-    SnapshotGone,
     SnapshotPolicy,
     judge_hello,
     registry,
@@ -43,10 +40,12 @@ from distkit.replica import fetch as pieces
 from distkit.sim.broken import require
 from distkit.sim.chance import SECOND, stream
 from distkit.sim.clients import Clients
-from distkit.sim.disks import CLUSTER, Disk, Receiver, RecordDisk, WalDisk
+from distkit.sim.disks import CLUSTER, Disk, RecordDisk, WalDisk
 from distkit.sim.draw import aimed, limits
+from distkit.sim.fetching import Fetching
 from distkit.sim.files import MemoryFiles
 from distkit.sim.host import Host
+from distkit.sim.hunt import PLOTS
 from distkit.sim.raft_oracle import RaftOracle
 from distkit.sim.systems import frame
 from distkit.sim.workload import Workload
@@ -54,14 +53,11 @@ from distkit.sim.workload import Workload
 if TYPE_CHECKING:
     from distkit.sim.world import World
 
-#: Time between an ask for a piece of a snapshot and its arrival on a quick network, and after which a fetch is given
-#: up.
-_PIECE: Final = SECOND // 500
-_FETCH_MAX: Final = 2 * SECOND
-_PIECE_BYTES: Final = 64
 #: Events of the machine that are not transitions.
 _TOLD: Final = ("Send", "Receive", "Ready", "InitState", "Replicate")
 _SAVE: Final = SECOND // 20
+#: A leader that dies once it has given a snapshot dies so long after, while the other installs it.
+_GIVEN: Final = SECOND // 50
 
 
 def incarnation(node: int, disks: int = 1) -> int:
@@ -74,6 +70,7 @@ class ReplicaSystem:
 
     options = staticmethod(limits)
     aim = staticmethod(aimed)
+    plots = PLOTS
 
     def __init__(self, workload: Callable[[], Workload], recover: Callable[..., Any] = recover) -> None:
         self.workload = workload
@@ -175,8 +172,7 @@ class ReplicaGuest:
         self.world = world
         self.tickets: set[int] = set()  #: of clients, not ended yet
         self.application = world.workload.application()
-        self.fetching: FetchFrom | None = None
-        self._round_trip = _PIECE + 2 * world.scenario.network.delay_mean  # of a piece of a snapshot
+        self.fetching: Fetching | None = None
         self._free = 0  # when the files' thread has done what it was given
         random = stream(world.seed, f"machine {host.id} {host.boots}")
         raft_options, self.options, limits = _options(world.scenario.machine_options)
@@ -201,7 +197,7 @@ class ReplicaGuest:
 
     def gets_from(self, node: int) -> bool:
         """Whether it fetches a snapshot from this node."""
-        return self.fetching is not None and self.fetching.source == node
+        return self.fetching is not None and self.fetching.work.source == node
 
     @property
     def raft(self) -> Any:
@@ -256,9 +252,9 @@ class ReplicaGuest:
         """Do something with files, behind what was asked for before: a node has one thread for them."""
         now = self.world.timeline.now
         self._free = max(self._free, now) + delay
-        self._later(self._free - now, work, *arguments)
+        self.later(self._free - now, work, *arguments)
 
-    def _later(self, delay: int, work: Callable[..., None], *arguments: Any) -> None:
+    def later(self, delay: int, work: Callable[..., None], *arguments: Any) -> None:
         """Do something after a while, if this very process still lives."""
         host, boot = self.host, self.host.boots
 
@@ -284,7 +280,7 @@ class ReplicaGuest:
         self.world.marks["a snapshot was taken"] += 1
         self.host.input("snapshot_saved", snapshot)
 
-    def _dies(self, point: str) -> bool:
+    def dies(self, point: str) -> bool:
         """Whether the host dies here, as a fault asked for."""
         if self.host.die_at != point:
             return False
@@ -292,7 +288,7 @@ class ReplicaGuest:
         return True
 
     def _load(self, snapshot: Snapshot) -> None:
-        if self._dies("loading"):
+        if self.dies("loading"):
             return
         self.machine.load(self.host.disk.chunks(snapshot))
         self.world.oracle.loaded(self.host, snapshot.index)
@@ -300,79 +296,28 @@ class ReplicaGuest:
         self.host.input("restored", snapshot)
 
     def _begin_fetch(self, work: FetchFrom) -> None:
-        """Ask the source for piece after piece."""
-        self.fetching = work
-        try:
-            receiver = self.host.disk.receiver(work.snapshot)
-        except Full:
-            self._later(0, self._end_fetch, work, None)
-            return
-        fetch = Fetch(work.snapshot, receiver.received, _PIECE_BYTES)
-        self._later(self._round_trip, self._ask, work, fetch, receiver, self.world.timeline.now + _FETCH_MAX)
+        if self.fetching is not None:
+            self.fetching.close()
+        self.fetching = Fetching(self, work)
 
-    def _ask(self, work: FetchFrom, fetch: Fetch, receiver: Receiver, until: int) -> None:
-        """One piece. The other end answers at once: what takes time is in `_PIECE`."""
-        world = self.world
-        if self.fetching is not work:
-            return receiver.close()
-        if self._dies("fetching"):
-            return None
-        request = fetch.request()
-        if request is None:
-            return self._check(work, receiver)
-        source = world.hosts[work.source]
-        cut = world.network.cut
-        reachable = (
-            source.up
-            and not source.paused
-            and cut.isdisjoint(((work.source, self.host.id), (self.host.id, work.source)))
-        )
-        if not reachable:
-            if world.timeline.now >= until:
-                receiver.close()
-                return self._end_fetch(work, None)
-            return self._later(SECOND // 2, self._ask, work, fetch, receiver, until)
-        if source.guest._dies("giving"):
-            return self._later(SECOND // 2, self._ask, work, fetch, receiver, until)
-        try:
-            answer = source.guest.piece(self.host.id, request)
-        except StorageError as error:
-            source.stop(str(error))  # it is the giver's file that is damaged
-            return self._later(SECOND // 2, self._ask, work, fetch, receiver, until)
-        try:
-            offset = fetch.received
-            receiver.write(offset, fetch.take(answer))
-        except (SnapshotGone, Full):
-            receiver.close()
-            return self._end_fetch(work, None)
-        return self._later(self._round_trip, self._ask, work, fetch, receiver, until)
-
-    def _check(self, work: FetchFrom, receiver: Receiver) -> None:
-        """All pieces are here."""
-        try:
-            receiver.finish()
-        except (PeerError, Full):
-            return self._end_fetch(work, None)
-        finally:
-            receiver.close()
-        return self._end_fetch(work, work.snapshot)
-
-    def _end_fetch(self, work: FetchFrom, snapshot: Snapshot | None) -> None:
-        if self.fetching is work:
+    def fetched(self, fetching: Fetching, whole: bool) -> None:
+        """A fetch has ended."""
+        snapshot = fetching.work.snapshot
+        if self.fetching is fetching:
             self.fetching = None
         if self.host.die_at == "fetched":
             self.host.die_at = "written"  # the write that makes the snapshot the start of the log
-        if snapshot is not None:
+        if whole:
             self.host.input("fetched", snapshot)
         else:
             self.world.marks["a snapshot was given up half-way"] += 1
-            self.host.input("fetch_failed", work.snapshot)
+            self.host.input("fetch_failed", snapshot)
 
     def piece(self, peer: int, request: Any) -> Any:
         """Give a peer a piece of the snapshot that it was offered."""
         core, host = self.machine, self.host
-        snapshot = core.snapshot_offered(peer) or self.raft.snapshot
-        if (request.index, request.term) != (snapshot.index, snapshot.term):
+        snapshot = core.snapshot_asked(peer, request.index, request.term)
+        if snapshot is None:
             host.input("snapshot_sent", peer, False)
             return pieces.gone(request)
         host.call("snapshot_serving", peer, snapshot)
@@ -380,6 +325,8 @@ class ReplicaGuest:
         data = host.disk.read(snapshot, offset, size)
         if offset + len(data) == snapshot.size:
             host.input("snapshot_sent", peer, True)
+            if host.die_at == "given":
+                self.later(_GIVEN, host.crash, False)
         return pieces.piece(request, snapshot, data)
 
 

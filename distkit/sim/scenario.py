@@ -20,6 +20,7 @@ VERSION: Final = 1
 #: What a fault may be, see `distkit.sim.faults`; and what may strike a message, see `distkit.sim.network`.
 FAULTS: Final = (
     *("crash", "pause", "isolate", "cut", "clog", "reset", "jump", "slow", "stall", "full", "error", "badsync"),
+    *("hold", "echo", "mute"),
     *("rot", "misplace", "misdirect", "wipe"),
 )
 FATES: Final = ("drop", "copy", "late", "old", "flip")
@@ -159,7 +160,7 @@ def check(scenario: Scenario) -> None:
         if what.node > scenario.nodes:
             raise LocalError(f"{what} does not fit a scenario of {scenario.nodes} nodes")
     for fault in scenario.faults:
-        _check_fault(fault)
+        _check_fault(fault, scenario.nodes)
     for option in scenario.machine_options:
         if not isinstance(option[0], str) or not _is_number(option[1]):
             raise LocalError(f"{option!r} is no option of a machine: a name and a number")
@@ -196,9 +197,16 @@ def _limits(kind: type) -> list[tuple[str, str, float | None]]:
     return found
 
 
-def _check_fault(fault: Fault) -> None:
+def _check_fault(fault: Fault, nodes: int) -> None:
     if fault.kind not in FAULTS:
         raise LocalError(f"there is no fault {fault.kind!r}; there are {', '.join(FAULTS)}")
+    if fault.kind in ("hold", "echo", "mute"):
+        way, *kind = fault.detail.split() or [""]
+        peers = {str(node) for node in range(1, nodes + 1)}
+        if way not in ("in", "out") or not kind or not peers.issuperset(kind[1:]):
+            raise LocalError(
+                f"{fault.detail!r} of a {fault.kind} does not name messages: 'in KIND' or 'out KIND', peers after that"
+            )
     if fault.kind == "cut":
         for link in fault.detail.split():
             source, arrow, target = link.partition(">")

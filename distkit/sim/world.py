@@ -32,12 +32,17 @@ _NOTICE: Final = SECOND // 2
 _CONNECT: Final = SECOND // 100
 #: Wall clocks are read so often; in between machines extrapolate.
 _WALL: Final = SECOND
+_GRIPS: Final = {
+    "hold": "messages of one kind were held back",
+    "echo": "messages of one kind came again and again",
+    "mute": "messages of one kind never came",
+}
 
 
 class World:
     """One run. `start`, then `run` to some time, as often as wanted."""
 
-    DELIVER, TIMER, FLUSH, DISK, CLAIM, REST, WALL, CONNECT, FAULT, CLIENT, WORK = range(11)
+    DELIVER, TIMER, FLUSH, DISK, CLAIM, REST, WALL, CONNECT, FAULT, CLIENT, WORK, ARRIVE = range(12)
     EPOCH_US: Final = 1_700_000_000_000_000
 
     def __init__(self, scenario: Scenario, system: System, trace: Trace | None = None, *, strict: bool = False) -> None:
@@ -60,6 +65,7 @@ class World:
                 lambda node, fault: self.faults.strike(fault),
                 lambda node, what: self.clients.event(what),
                 lambda node, work: work(),
+                self._arrive,
             )
         )
         script = None
@@ -72,6 +78,7 @@ class World:
         self.clients = system.clients(self)
         self.faults = Faults(self)
         self._chance = stream(scenario.seed, "world")
+        self._resets: Counter[frozenset[int]] = Counter()  # how often connections between two nodes were reset
         self._messages = 0
 
     def start(self) -> None:
@@ -119,15 +126,37 @@ class World:
             if not deliveries:
                 reason = "cut" if (source.id, target) in self.network.cut else "loss"
                 self.tell("drop", target, id=number, reason=reason)
+        grips = self.network.grips
+        if grips and deliveries and self._gripped((source.id, target), type(message).__name__, content, number):
+            return
         for time, each in deliveries:
             self.timeline.at(time, self.DELIVER, target, (source.id, each, number))
 
+    def _gripped(self, link: tuple[int, int], kind: str, content: Any, number: int) -> bool:
+        """Whether somebody has hold of a message, so that it does not come now."""
+        gripped = False
+        for grip in self.network.grips:
+            if grip.kind == kind and link in grip.links:
+                self.marks[_GRIPS[grip.how]] += 1
+                gripped = gripped or grip.how != "echo"
+                for time in grip.times(self.timeline.now):
+                    self.timeline.at(time, self.ARRIVE, link[1], (link[0], content, number))
+        return gripped
+
     def _deliver(self, node: int, payload: tuple[int, Any, int]) -> None:
-        source, content, number = payload
+        source, _, number = payload
         host = self.hosts[node]
         if not host.up or (source, node) in self.network.cut:
             if self.trace is not None:
                 self.tell("drop", node, id=number, reason="cut" if host.up else "down")
+            return
+        self._arrive(node, payload)
+
+    def _arrive(self, node: int, payload: tuple[int, Any, int]) -> None:
+        """A message comes to a node, if that is up."""
+        source, content, number = payload
+        host = self.hosts[node]
+        if not host.up:
             return
         if type(content) is bytes:
             try:
@@ -150,6 +179,25 @@ class World:
         if self.system.registry.encode_frame(message) != before:
             raise Broken("mutation", f"node {host.id} changed the {type(message).__name__} that it received")
 
+    def carry(self, source: Host, target: Host, item: Any, take: Callable[[Any], None]) -> None:
+        """Send something over a connection of its own, of which the machines don't know: `take` gets it at the other
+        end, once. If the connection breaks before, or one of the two processes does, nothing comes."""
+        now, pair = self.timeline.now, frozenset((source.id, target.id))
+        content, size = item, 0
+        if self.scenario.by_bytes:
+            content = b"".join(self.system.registry.encode_frame(item))
+            size = len(content)
+        arrival = self.network.carry(now, source.id, target.id, type(item).__name__, size)
+        state = (source.boots, target.boots, self._resets[pair])
+
+        def arrive() -> None:
+            whole = source.up and target.up and state == (source.boots, target.boots, self._resets[pair])
+            if whole and (source.id, target.id) not in self.network.cut:
+                target.awake(lambda: take(self.system.decode(content) if type(content) is bytes else content))
+
+        if arrival:
+            self.timeline.at(arrival, self.WORK, target.id, arrive)
+
     # -- connections --------------------------------------------------------------------------------------------------
 
     def _reconcile(self, node: int, payload: tuple[int, str]) -> None:
@@ -167,7 +215,8 @@ class World:
                 one.input("connected", two.id)
 
     def reset(self, node: int, other: int) -> None:
-        """The connection between two nodes breaks, and is made again."""
+        """The connections between two nodes break, and are made again."""
+        self._resets[frozenset((node, other))] += 1
         for one, two in ((self.hosts[node], self.hosts[other]), (self.hosts[other], self.hosts[node])):
             if one.peers.pop(two.id, None) is not None:
                 one.input("lost", two.id, "reset")

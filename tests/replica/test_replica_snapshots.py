@@ -336,7 +336,8 @@ def test_what_is_older_may_go_when_the_mark_is_durable_but_not_what_a_peer_is_fe
     (release,) = leader.released
     assert release.index == leader.raft.snapshot.index
     assert release.keep == (leader.raft.snapshot, fetched)
-    assert leader.core.snapshot_offered(3) == fetched
+    assert leader.core.snapshot_asked(3, fetched.index, fetched.term) == fetched
+    assert leader.core.snapshot_asked(2, fetched.index, fetched.term) is None
     leader.core.snapshot_serving(world.now, 3, fetched)
     offers = []
     world.passes = lambda source, target, message: type(message) is not InstallSnapshot or offers.append(message)
@@ -347,7 +348,44 @@ def test_what_is_older_may_go_when_the_mark_is_durable_but_not_what_a_peer_is_fe
     world.passes = lambda source, target, message: True
     fill(world, 11)
     assert leader.released[-1].keep == (leader.raft.snapshot,)
-    assert leader.core.snapshot_offered(3) is None
+    assert leader.core.snapshot_asked(3, fetched.index, fetched.term) is None
+
+
+def test_a_peer_goes_on_with_what_it_fetches_though_its_connection_breaks_and_a_newer_one_is_offered():
+    world = World(options=small(10, fetch_timeout=2.0), raft_options=RaftOptions(keep_entries=0))
+    behind(world, 10)
+    world.fetches = False
+    world.heal(3)
+    world.run(0.5)
+    leader = world.nodes[1]
+    older = world.nodes[3].fetches[0].snapshot
+    fill(world, 10)
+    offers = []
+    world.passes = lambda source, target, message: type(message) is not InstallSnapshot or not offers.append(message)
+    leader.core.lost(world.now, 3, "reset")
+    leader.core.connected(world.now, 3)
+    world.settle()
+    newer = leader.raft.snapshot
+    assert [offer.snapshot for offer in offers] == [newer]
+    assert newer.index > older.index
+    assert len(world.nodes[3].fetches) == 1, "it goes on with the older one"
+    for each in (older, newer):
+        assert leader.core.snapshot_asked(3, each.index, each.term) == each
+    leader.released.clear()
+    fill(world, 10)
+    assert leader.released[-1].keep == (leader.raft.snapshot, older)
+
+
+def test_what_is_being_fetched_stays_though_the_log_got_ahead_of_it():
+    """Another leader may bring the entries meanwhile; then comes an own snapshot that is newer than the one fetched."""
+    world = World(options=small(10))
+    world.elect(1)
+    world.fetches = False
+    first = offer(world, 5)
+    fill(world, 12)
+    released = world.nodes[3].released[-1]
+    assert released.index > first.index
+    assert first in released.keep
 
 
 def test_what_is_being_fetched_stays_though_the_log_got_ahead_of_it():

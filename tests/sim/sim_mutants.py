@@ -2,7 +2,7 @@
 
 `CLASSIC` has the classic bugs of consensus systems, `REPLICA` those of sessions, forwarding, reads and snapshots, `LOG`
 those of a write-ahead log, `RULES` the patches that ship with the tests of the bug tables of Raft (`tests/raft`).
-`BLIND` names those of the latter that a simulation can't see, and why; `UNSEEN` those that no seed has shown. Bugs of
+`BLIND` names those of the latter that a simulation can't see, and why, `UNREACHABLE` those of the others. Bugs of
 membership changes and of leases (a configuration that is torn between two quorums; a clock that was read before a
 pause) have no mutant before there are such.
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mutants import MUTANTS as RAFT_MUTANTS
-from sim_blind import BLIND, UNSEEN
+from sim_blind import BLIND, UNREACHABLE
 from sim_copies import Patch
 
 
@@ -577,4 +577,4 @@ PROOF = (
 
 EVERY = (*CLASSIC, *REPLICA, *LOG, *RULES)
 #: Those that the seeds must catch.
-MUTANTS = tuple(mutant for mutant in EVERY if mutant.name not in UNSEEN)
+MUTANTS = tuple(mutant for mutant in EVERY if mutant.name not in UNREACHABLE)

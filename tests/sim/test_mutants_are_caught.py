@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sim_blind import BLIND, UNSEEN
+from sim_blind import BLIND, UNREACHABLE
 from sim_copies import Patch, load
 from sim_hunt import FAULTS_MAX, hunt, named
 from sim_mutants import EVERY, MUTANTS, PROOF, RAFT_MUTANTS, RULES
@@ -46,7 +46,7 @@ def test_names_are_unique_and_every_patch_of_the_bug_tables_is_caught_or_explain
     assert len(names) == len(set(names))
     assert {mutant.name for mutant in RAFT_MUTANTS} == {mutant.name for mutant in RULES} | set(BLIND)
     assert not {mutant.name for mutant in RULES} & set(BLIND)
-    assert set(UNSEEN) < set(names)
+    assert set(UNREACHABLE) < set(names)
 
 
 def test_what_caught_a_mutant_becomes_small():

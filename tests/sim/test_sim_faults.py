@@ -104,6 +104,59 @@ def test_what_was_clogged_comes_at_once() -> None:
     assert sorted(each[-1].number for each in received) == list(range(1, len(received) + 1))
 
 
+def numbers(toys: Toys, node: int, begin: int, end: int) -> list[int]:
+    """What came to a node between two times (milliseconds)."""
+    return [each[-1].number for each in toys.told("receive", node) if begin * MS <= each[0] < end * MS]
+
+
+def test_messages_of_a_kind_are_held_back_and_come_when_it_ends() -> None:
+    toys = Toys(Chatter)
+    outcome = toys.run(faults=(fault("hold", 300, 2, 0.4, "in Note"),))
+    assert numbers(toys, 2, 305, 700) == []
+    assert len(numbers(toys, 2, 700, 701)) > 30
+    assert sorted(numbers(toys, 2, 0, 5000)) == list(range(1, 1 + len(toys.told("receive", 2))))
+    assert outcome.marks["messages of one kind were held back"] > 30
+
+
+@pytest.mark.parametrize(("node", "detail"), [(2, "in Other"), (2, "out Note"), (1, "in Note"), (2, "in Note 2")])
+def test_messages_of_another_kind_or_way_go_on(node: int, detail: str) -> None:
+    toys, alone = Toys(Chatter), Toys(Chatter)
+    toys.run(faults=(fault("mute", 300, node, 0.4, detail),))
+    alone.run()
+    assert toys.told("receive", 2) == alone.told("receive", 2)
+
+
+def test_what_is_held_back_comes_through_a_cut_and_to_a_node_that_started_anew() -> None:
+    toys = Toys(Chatter)
+    held = fault("hold", 300, 1, 0.2, "out Note 2")
+    toys.run(faults=(held, fault("cut", 350, 1, 0.4, "1>2"), fault("crash", 360, 2, 0.05, "kill")))
+    assert 3 <= len(numbers(toys, 2, 500, 501)) <= 6
+    assert numbers(toys, 2, 501, 750) == []
+
+
+def test_messages_of_a_kind_that_are_muted_never_come() -> None:
+    toys = Toys(Chatter)
+    toys.run(faults=(fault("mute", 300, 2, 0.4, "in Note"),))
+    came = numbers(toys, 2, 0, 5000)
+    assert set(range(1, max(came))) - set(came) == set(range(min(set(range(1, max(came))) - set(came)), 70))
+
+
+def test_an_echo_repeats_what_came_until_it_ends() -> None:
+    toys = Toys(Chatter)
+    toys.run(faults=(fault("echo", 300, 2, 0.4, "in Note"),))
+    again = numbers(toys, 2, 300, 700)
+    assert len(again) > 3 * len(set(again)) > 90
+    assert max(again.count(number) for number in again) <= 17
+    assert len(numbers(toys, 2, 705, 5000)) == len(set(numbers(toys, 2, 705, 5000)))
+
+
+def test_the_heal_lets_go_of_messages() -> None:
+    toys = Toys(Chatter)
+    toys.run(faults=(fault("mute", 300, 2, 1000.0, "in Note"),))
+    assert numbers(toys, 2, 305, 1000) == []
+    assert numbers(toys, 2, 1005, 2000)
+
+
 def test_a_short_fault_does_not_end_a_longer_one_of_its_kind() -> None:
     toys = Toys(Chatter)
     toys.run(faults=(fault("clog", 300, 2, 0.4), fault("clog", 350, 2, 0.1)))

@@ -51,6 +51,7 @@ class Node:
         self.term_seen = self.commit_seen = 0
         self.token = 0
         state = {"term": 0, "role": FOLLOWER, "commit": 0, "applied": 0, "flushed": 0, "last": 0, "progress": {}}
+        state |= {"tickets": []}
         self.state = SimpleNamespace(**state, window=SimpleNamespace(base_index=0), snapshot=SimpleNamespace(index=0))
 
     @property
@@ -115,6 +116,12 @@ def sound() -> Group:
     return group
 
 
+def elected(group: Group, term: int, node: int, voter: int) -> None:
+    """A node gets a vote of another for a term."""
+    group[voter].write(HardState(term, node, group[voter].commit_seen))
+    group[voter].send(RequestVoteReply(term, 1000 + voter, False, True), node)
+
+
 def append(prev_index: int, prev_term: int, term: int = 1) -> AppendEntries:
     return AppendEntries(term, 1, prev_index, prev_term, 0, ())
 
@@ -135,6 +142,7 @@ def test_an_honest_group_passes() -> None:
     two.write(HardState(2, 2, 1))
     two.send(RequestVote(2, 1002, 1, 1, False, False), 3)
     assert group.ledger.asked == {(2, 2): (1, 1)}
+    elected(group, 2, 2, 3)
     two.say(role=LEADER, progress={})
     two.write(HardState(2, 2, 1), entries(2, 2, b"second", time_us=2000))
     group[3].write(HardState(2, 2, 1), entries(2, 2, b"second", time_us=2000))
@@ -248,10 +256,51 @@ def test_a_leader_without_what_is_committed() -> None:
     three.durable, three.accepted = Stored(), Stored()
     three.commit_seen = three.state.commit = three.state.flushed = 0
     three.write(HardState(2, 3, 0))
+    elected(group, 2, 3, 2)
     caught("leader completeness", "leader 3 lacks committed entry 1", lambda: three.say(role=LEADER, last=0))
 
 
 # -- the log ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_leader_that_no_majority_voted_for() -> None:
+    group = sound()
+    group[2].write(HardState(2, 2, 0))
+    group[2].say(commit=1)
+    caught("election safety", "leads term 2 with 1 votes", lambda: group[2].say(role=LEADER))
+
+
+def test_votes_that_came_twice_or_are_of_another_term_elect_nobody() -> None:
+    group = Group(5)
+    group[1].write(HardState(1, 1, 0))
+    for term in (1, 1, 2):
+        group[2].write(HardState(term, 1, 0))
+        group[2].send(RequestVoteReply(term, 1002, False, True), 1)
+    caught("election safety", "leads term 1 with 2 votes", lambda: group[1].say(role=LEADER))
+
+
+def test_a_vote_for_a_log_that_is_behind() -> None:
+    group = sound()
+    three = group[3]
+    three.write(HardState(2, 3, 1))
+    three.send(RequestVote(2, 1003, 0, 0, False, False), 2)
+    grant = RequestVoteReply(2, 1002, False, True)
+    group[2].ledger.wrote(group[1], Write(9, (), ((2, RequestVoteReply(2, 1001, False, False)),)))
+    caught(
+        "election safety",
+        "for 3",
+        lambda: group[1].ledger.wrote(group[1], Write(9, (), ((3, grant),))),
+    )
+
+
+def test_an_entry_that_is_replaced_by_itself() -> None:
+    group = sound()
+    two = group[2]
+    for node in (1, 2):
+        group[node].write(HardState(1, 1, 1), entries(2, 1, b"second"))
+    text = "replaces entry 2 by itself"
+    again = (Truncate(2), HardState(1, 1, 1), entries(2, 1, b"second"))
+    caught("log matching", text, lambda: two.write(*again))
 
 
 def test_an_entry_with_two_contents() -> None:
@@ -348,6 +397,7 @@ def test_an_entry_of_an_earlier_term_committed_by_counting() -> None:
     for node in (one, two):
         node.write(HardState(1, 1, 1), entries(2, 1, b"old", time_us=2000))
     one.write(HardState(2, 1, 1))
+    elected(group, 2, 1, 3)
     one.say(role=LEADER, progress={})
     caught("committed entries", "of an earlier term by counting", lambda: one.say(commit=2))
 
@@ -488,6 +538,24 @@ def test_what_is_applied_is_committed_and_what_was_proposed() -> None:
     caught("state machine safety", "not committed: 1", lambda: ledger.applied(1, 2, 1, b"first"))
     caught("state machine safety", "other bytes 1", lambda: ledger.applied(1, 1, 1, b"other"))
     ledger.applied(1, 1, 1, b"first")
+
+
+def test_a_ticket_that_is_left_over_and_a_batch_that_is_committed_in_part() -> None:
+    for ticket, text in (((1, 1, 1, 7), "has no end"), ((1, 2, 1, 7), "in part")):
+        group = sound()
+        group[1].commit_seen, group[1].state.tickets = 0, [ticket]
+        caught("tickets", text, lambda: group[1].say(commit=1))  # noqa: B023
+
+
+def test_what_is_said_to_be_superseded_can_not_be_committed_any_more() -> None:
+    group = sound()
+    one = group[1]
+    one.write(HardState(1, 1, 1), entries(2, 1, b"second"))
+    for content in (b"first", b"second"):
+        caught("tickets", "is said to be superseded", lambda: one.ledger.superseded(content))  # noqa: B023
+    one.ledger.superseded(b"third")
+    one.ledger.committed += [2]
+    one.ledger.superseded(b"second")
 
 
 # -- what a disk says -------------------------------------------------------------------------------------------------

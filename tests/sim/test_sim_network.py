@@ -201,3 +201,22 @@ def test_heal_ends_everything() -> None:
     scripted = Network(11, 2, PLAIN, {(1, 2, 1): ("drop", 0)})
     scripted.heal()
     assert len(sent(scripted, 1)[0]) == 1
+
+
+def test_a_stream_keeps_its_order_and_breaks_when_its_link_is_cut() -> None:
+    network = Network(1, 2, NetworkOptions(1000, 50_000, bandwidth=1_000_000))
+    times = [network.carry(now, 1, 2, "Piece", 100) for now in range(0, 100_000, 1000)]
+    assert 0 not in times
+    assert times[-1] >= 10_000_000  # 100 pieces of 100 bytes
+    network.cut.add((1, 2))
+    assert network.carry(200_000, 1, 2, "Piece", 100) == 0
+    assert network.carry(200_000, 2, 1, "Piece", 100) > 0
+
+
+def test_what_a_stream_loses_is_lost_again_by_the_script_and_no_message_with_it() -> None:
+    network = Network(7, 2, NetworkOptions(loss=0.2))
+    lost = [not network.carry(0, 1, 2, "Piece", 1) for _ in range(100)]
+    assert 5 < sum(lost) < 40
+    again = Network(7, 2, NetworkOptions(), network.fates)
+    assert [not again.carry(0, 1, 2, "Piece", 1) for _ in range(100)] == lost
+    assert all(again.send(0, 1, 2, "message", 1) for _ in range(100))

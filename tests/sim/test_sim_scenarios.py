@@ -114,6 +114,12 @@ BAD = {
     "a fault that is a door": changed(faults=[PLAIN["faults"][0] | {"kind": "start"}]),
     "a cut of words": changed(faults=[PLAIN["faults"][1] | {"detail": "one>two"}]),
     "a cut without an arrow": changed(faults=[PLAIN["faults"][1] | {"detail": "12"}]),
+    "a hold of nothing": changed(faults=[PLAIN["faults"][1] | {"kind": "hold", "detail": "in"}]),
+    "a hold of no way": changed(faults=[PLAIN["faults"][1] | {"kind": "hold", "detail": "up Note"}]),
+    "an echo of words": changed(faults=[PLAIN["faults"][1] | {"kind": "echo", "detail": "in Note one"}]),
+    "a mute of a peer that is not there": changed(
+        faults=[PLAIN["faults"][1] | {"kind": "mute", "detail": "in Note 9"}]
+    ),
     "a cut of three": changed(faults=[PLAIN["faults"][1] | {"detail": "1>2>3"}]),
     "a call of a node that is not there": changed(calls=[PLAIN["calls"][0] | {"node": 9}]),
     "a call of text": changed(calls=[PLAIN["calls"][0] | {"client": "x"}]),

@@ -137,6 +137,9 @@ class ToyOracle:
     def left(self, host: Host, target: int, message: Any, held: bool) -> None:
         self.toys.write("left", host.id, target, message, held)
 
+    def superseded(self, content: bytes) -> None:
+        pass
+
     def durable(self, host: Host, done: Iterable[Write]) -> None:
         self.toys.write("durable", host.id, tuple(done))
 
