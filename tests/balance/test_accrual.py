@@ -91,6 +91,15 @@ def test_one_request_probes_and_its_success_revives() -> None:
     assert machine.deadline() - now < 8.0  # the backoff began anew
 
 
+def test_one_failure_of_a_probe_is_enough() -> None:
+    machine = accrual()
+    assert [machine.done(ERROR, 0.0) for _ in range(5)] == [False] * 4 + [True]
+    now = machine.deadline()
+    assert machine.permit(now)
+    assert machine.done(ERROR, now)
+    assert machine.life(now) is Life.DEAD
+
+
 @pytest.mark.parametrize("neutral", [Outcome.CANCELLED, Outcome.OVERLOAD])
 def test_a_probe_that_says_nothing_frees_its_place(neutral: Outcome) -> None:
     machine = dead()

@@ -85,6 +85,7 @@ def test_any_text_is_survived(value: str, keys: tuple[bytes, ...]) -> None:
         "1.00.YQ.",
         "1.-1.YQ.",
         "1.\u0661.YQ.",
+        "1.\u00b2.YQ.",  # a digit to Python, but no number
         "2.0.YQ.",
         "1.0.Y Q.",
         "1.0.YQ.YQ",
