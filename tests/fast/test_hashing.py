@@ -248,11 +248,23 @@ def test_weights_on_small_rings_are_those_of_envoy(hashing: Any) -> None:
     check_circle(hashing.Ring.envoy(HOSTS[:4], localities, 9, 9, normalized=True), list(points.items()), 64)
 
 
+def test_normalized_weights_are_taken_as_they_are(hashing: Any) -> None:
+    assert hashing.Ring.envoy(HOSTS[:2], [0.5000003] * 2, 10, 12, normalized=True).size == 12
+    assert hashing.Ring.envoy(HOSTS[:2], [0.5000003] * 2, 10, 12).size == 10
+
+
 def test_a_large_ring_shares_as_envoys(hashing: Any) -> None:
     ring = hashing.Ring.envoy(HOSTS[:3], [1, 2, 3], 6144)
     assert ring.size == 6144
     counts = Counter(ring.lookup(number * (TOP // 6000)) for number in range(6000))
     assert counts == {0: 987, 1: 1932, 2: 3081}
+
+
+def test_rings_of_envoy_and_grpc_have_other_sizes_by_default(hashing: Any) -> None:
+    weights = [1, 10000]
+    assert hashing.Ring.envoy(HOSTS[:2], weights).size == 10001
+    assert hashing.Ring.grpc(HOSTS[:2], weights).size == 4096
+    assert hashing.Ring.envoy(HOSTS[:2]).size == hashing.Ring.grpc(HOSTS[:2]).size == 1024
 
 
 def test_a_ring_can_be_larger_than_its_smallest_size(hashing: Any) -> None:
@@ -333,6 +345,13 @@ def test_keys_go_where_libketama_sends_them(hashing: Any) -> None:
     owners = [ring.lookup(hashing.ketama_hash(b"key%d" % number)) + 1 for number in range(12)]
     assert ring.size == 1264
     assert owners == [4, 7, 5, 1, 2, 6, 1, 5, 5, 5, 7, 2]
+
+
+@pytest.mark.parametrize(("weights", "points"), [([7, 3], [224, 96]), ([21, 10, 9], [248, 120, 108])])
+def test_libketama_rounds_to_single_precision(hashing: Any, weights: list[int], points: list[int]) -> None:
+    ring = hashing.Ring.ketama(HOSTS[: len(weights)], weights)
+    counts = Counter(ring.lookup(0, attempt) for attempt in range(ring.size))
+    assert [counts[position] for position in range(len(weights))] == points
 
 
 @settings(max_examples=15, deadline=None)
@@ -445,7 +464,8 @@ def test_candidates_of_a_table_are_those_of_its_attempts(hashing: Any) -> None:
     assert len(by_attempts) > 3
     assert table.candidates(77)[: len(by_attempts)] == by_attempts
     assert sorted(table.candidates(77)) == list(range(6))
-    assert sorted(hashing.Maglev(HOSTS, size=2).candidates(77)) == list(range(6))
+    found = hashing.Maglev(HOSTS, size=2).candidates(77)
+    assert found == [*found[:2], *(position for position in (5, 0, 1, 2, 3, 4) if position not in found[:2])]
 
 
 # All orders
