@@ -64,7 +64,10 @@ class Accrual:
         self._deaths = 0  # without a success in between
         self._probing = False  # the one request of a probing endpoint is under way
         self._now = -math.inf
-        self._forget()
+        self._streak = 0
+        self._requests = 0
+        self._rate = 1.0
+        self._sampled = -math.inf
 
     @property
     def success_rate(self) -> float:
