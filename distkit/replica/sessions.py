@@ -40,8 +40,8 @@ class SessionLimits:
     that tests reach them.
 
     `sessions_max` sessions of one replica, with `bytes_max` of answers in all. One session keeps `answers_max` answers
-    and `session_bytes_max` of them; a client with more unanswered commands is refused (BUSY) until it reads some. A
-    result of more than `result_bytes_max` is not kept.
+    and `session_bytes_max` of them, and that of the lowest unanswered command; a client with more unanswered ones is
+    refused (BUSY) until it reads some. A result of more than `result_bytes_max` is not kept.
     """
 
     sessions_max: int = 1 << 14
@@ -101,8 +101,9 @@ class Sessions:
         if sequence < state.lowest:
             return Reason.ANSWERED
         answer, limits = state.answers.get(sequence), self.limits
-        if answer is None and (len(state.answers) >= limits.answers_max or state.bytes >= limits.session_bytes_max):
-            return Reason.BUSY
+        full = len(state.answers) >= limits.answers_max or state.bytes >= limits.session_bytes_max
+        if answer is None and full and sequence > state.lowest:
+            return Reason.BUSY  # but never the lowest: until that is answered no answer can be forgotten
         return answer
 
     def keep(self, session: int, sequence: int, answer: Answer) -> None:

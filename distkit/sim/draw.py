@@ -182,15 +182,15 @@ def _in_sessions(random: Random, scenario: Scenario) -> Scenario:
     if not scenario.sessions:
         return scenario
     options = dict(scenario.machine_options)
-    if random.random() < 0.5:
-        drawn = {
-            "sessions_max": 2 + below(random, 8),
-            "answers_max": 1 + below(random, 4),
-            "session_bytes_max": int(log_between(random, 64, 1 << 11)),
-            "bytes_max": int(log_between(random, 1 << 8, 1 << 13)),
-            "result_bytes_max": int(log_between(random, 8, 1 << 11)),
-        }
-        options |= {name: limit for name, limit in drawn.items() if random.random() < 0.5}
+    if random.random() < 0.3:
+        options["sessions_max"] = 2 + below(random, 8)
+    if random.random() < 0.3:
+        options["answers_max"] = 1 + below(random, 4)
+    if random.random() < 0.3:
+        one, result = int(log_between(random, 64, 1 << 11)), int(log_between(random, 8, 1 << 11))
+        # As with the limits that ship, all may take what one session may, the two answers that can go over included.
+        every = one + 2 * (result + 64) + int(log_between(random, 1, 1 << 12))
+        options |= {"session_bytes_max": one, "result_bytes_max": result, "bytes_max": every}
     closing = log_between(random, 0.002, 0.05)
     calls = [*scenario.calls]
     calls += [Call(call.time, call.client, call.node, "close", "", 0) for call in calls if random.random() < closing]

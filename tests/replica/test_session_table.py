@@ -187,6 +187,17 @@ def test_a_count_beyond_the_end_is_refused():
         Sessions().restore(iter([b"\x01\x01\x00\x00" + stream]))
 
 
+@pytest.mark.parametrize("limits", [{"answers_max": 2}, {"session_bytes_max": 2 * ANSWER_OVERHEAD}])
+def test_the_lowest_command_is_never_refused_for_the_answers_of_later_ones(limits: dict[str, int]) -> None:
+    """It came last: were it refused, its client could forget no answer, and would be refused for ever."""
+    sessions = Sessions(SessionLimits(**limits))
+    sessions.register(5)
+    assert [applied(sessions, 5, sequence, 1, b"") for sequence in (2, 3, 4)] == [b"", b"", Reason.BUSY]
+    assert applied(sessions, 5, 1, 1, b"late") == b"late"
+    assert applied(sessions, 5, 4, 1, b"") is Reason.BUSY
+    assert applied(sessions, 5, 4, 4, b"now") == b"now"
+
+
 LIMITS = {"sessions_max": 3, "answers_max": 3, "session_bytes_max": 400, "bytes_max": 700}
 STEPS = st.lists(
     st.one_of(
