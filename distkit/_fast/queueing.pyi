@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, final
 
-from typing_extensions import Buffer
-
 from distkit._fast.picker import Picker
 
 SLOW: Final = 0
@@ -40,13 +38,13 @@ class Queueing:
     def now(self) -> float: ...
     def run(
         self,
-        times: Buffer,
-        demands: Buffer,
-        chances: Buffer,
-        keys: Buffer | None,
-        clients: Buffer,
+        times: Any,
+        demands: Any,
+        chances: Any,
+        keys: Any,
+        clients: Any,
         changes: Sequence[tuple[float, int, int, float]],
-        latencies: Buffer,
-        served_by: Buffer,
-        tries: Buffer,
+        latencies: Any,
+        served_by: Any,
+        tries: Any,
     ) -> None: ...

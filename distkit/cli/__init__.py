@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 #: The verbs, as they are listed.
-VERBS: Final = ("check", "explore", "info", "mutants", "replay", "shrink", "sim", "wal")
+VERBS: Final = ("balance", "check", "explore", "info", "mutants", "replay", "shrink", "sim", "wal")
 
 
 class _CannotGoOn(click.ClickException):
