@@ -347,6 +347,16 @@ def test_keys_go_where_libketama_sends_them(hashing: Any) -> None:
     assert owners == [4, 7, 5, 1, 2, 6, 1, 5, 5, 5, 7, 2]
 
 
+def test_of_equal_points_the_one_that_was_made_first_comes_first(hashing: Any) -> None:
+    points = ketama_points(THOUSAND, [1] * 1000)
+    equal = [(one, other) for one, other in zip(points, points[1:], strict=False) if one[0] == other[0]]
+    ring = hashing.Ring.ketama(THOUSAND)
+    assert equal
+    for (point, first), (_point, second) in equal:
+        assert [ring.lookup(point), ring.lookup(point, 1)] == [first, second]
+        assert first < second
+
+
 @pytest.mark.parametrize(("weights", "points"), [([7, 3], [224, 96]), ([21, 10, 9], [248, 120, 108])])
 def test_libketama_rounds_to_single_precision(hashing: Any, weights: list[int], points: list[int]) -> None:
     ring = hashing.Ring.ketama(HOSTS[: len(weights)], weights)
