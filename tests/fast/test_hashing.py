@@ -6,6 +6,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable
 from ctypes import c_float
+from itertools import pairwise
 from math import ceil, floor, inf, nan
 from random import Random
 from typing import Any
@@ -349,7 +350,7 @@ def test_keys_go_where_libketama_sends_them(hashing: Any) -> None:
 
 def test_of_equal_points_the_one_that_was_made_first_comes_first(hashing: Any) -> None:
     points = ketama_points(THOUSAND, [1] * 1000)
-    equal = [(one, other) for one, other in zip(points, points[1:], strict=False) if one[0] == other[0]]
+    equal = [(one, other) for one, other in pairwise(points) if one[0] == other[0]]
     ring = hashing.Ring.ketama(THOUSAND)
     assert equal
     for (point, first), (_point, second) in equal:
