@@ -19,7 +19,6 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import proxy_protocol
@@ -183,7 +182,7 @@ class Proxy:
     def _upstream(self, name: str, config: ClusterConfig) -> Upstream:
         """The one that runs, if no more than its endpoints has changed: it knows what is under way and who is ill."""
         present = self.upstreams.get(name)
-        if present is not None and replace(present.config, endpoints=config.endpoints) == config:
+        if present is not None and present.config.is_same_but_for_endpoints(config):
             return present
         return Upstream(name, config, random.Random(self._rng.getrandbits(64)))
 

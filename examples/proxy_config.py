@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,11 @@ class ClusterConfig:
             raise LocalError("sticky_key_file signs a cookie: sticky_cookie names it")
         self.options().check()
         self.sticky("")
+
+    def is_same_but_for_endpoints(self, other: ClusterConfig) -> bool:
+        """The balancer that runs can go on with the other's endpoints."""
+        names = [each.name for each in fields(self) if each.name != "endpoints"]
+        return all(getattr(self, name) == getattr(other, name) for name in names)
 
     def options(self) -> ClusterOptions:
         """What the balancer is told. `policy = "name"`, or `policy = { name = "name", option = ... }`."""

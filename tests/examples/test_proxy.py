@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import proxy_protocol
 import pytest
@@ -223,6 +224,30 @@ async def test_draining_ends_after_its_time() -> None:
         await until(lambda: backends[0].requests)
         await proxy.proxy.drain()
         assert len(proxy.listener.clients) == 1
+
+
+class Names(trio.abc.HostnameResolver):
+    """Everything is on loopback."""
+
+    async def getaddrinfo(self, host: Any, port: Any, *rest: int) -> Any:
+        return [(2, 1, 6, "", ("127.0.0.1", port))]
+
+    async def getnameinfo(self, sockaddr: Any, flags: int) -> Any:
+        raise NotImplementedError
+
+
+@trio_test
+async def test_a_cluster_can_be_the_addresses_behind_a_name() -> None:
+    trio.socket.set_custom_hostname_resolver(Names())
+    async with proxied(answering(ok(b"found"))) as (proxy, (backend,)):
+        config = configured([backend])
+        dns = f"app.internal:{backend.address.rpartition(':')[2]}"
+        cluster = dataclasses.replace(config.cluster["app"], endpoints=(), dns=dns)
+        proxy.proxy.apply(dataclasses.replace(config, cluster={"app": cluster}))
+        await until(proxy.upstream.available)
+        assert (await proxy.ask(get()))[1] == b"found"
+        (endpoint,) = status(proxy.proxy)["clusters"][0]["endpoints"]
+        assert (endpoint["id"], endpoint["picks"]) == (backend.address, 1)
 
 
 # -- what it shows -----------------------------------------------------------------------------------------------------
