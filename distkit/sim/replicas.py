@@ -3,6 +3,7 @@ checked."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import fields
 from functools import lru_cache
@@ -174,6 +175,7 @@ class ReplicaGuest:
         self.application = world.workload.application()
         self.fetching: Fetching | None = None
         self._free = 0  # when the files' thread has done what it was given
+        self._turns: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()  # what that is, in order
         random = stream(world.seed, f"machine {host.id} {host.boots}")
         raft_options, self.options, limits = _options(world.scenario.machine_options)
         machine = system.recover(
@@ -252,7 +254,13 @@ class ReplicaGuest:
         """Do something with files, behind what was asked for before: a node has one thread for them."""
         now = self.world.timeline.now
         self._free = max(self._free, now) + delay
-        self.later(self._free - now, work, *arguments)
+        self._turns.append((work, arguments))
+        self.later(self._free - now, self._next_turn)
+
+    def _next_turn(self) -> None:
+        """Do the oldest of what is to be done, whosever moment this is: a pause makes moments change places."""
+        work, arguments = self._turns.popleft()
+        work(*arguments)
 
     def later(self, delay: int, work: Callable[..., None], *arguments: Any) -> None:
         """Do something after a while, if this very process still lives."""

@@ -3,7 +3,7 @@ each fault of a real disk once, which an honest replica survives."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
@@ -20,7 +20,7 @@ from distkit.sim.chance import SECOND
 from distkit.sim.disks import RecordDisk
 from distkit.sim.objects import Objects, ObjectsWorkload
 from distkit.sim.raft_oracle import RaftOracle
-from distkit.sim.replicas import ReplicaSystem
+from distkit.sim.replicas import ReplicaGuest, ReplicaSystem
 from distkit.sim.scenario import DiskOptions
 
 CALLS = tuple(
@@ -68,6 +68,20 @@ def test_an_honest_group_passes() -> None:
 
 def without_votes(records: Any) -> list[Any]:
     return [HardState(each.term, 0, each.commit) if isinstance(each, HardState) else each for each in records]
+
+
+def test_what_is_done_with_files_keeps_its_order_whatever_a_pause_does_to_its_moments() -> None:
+    guest: Any = ReplicaGuest.__new__(ReplicaGuest)
+    guest.world = SimpleNamespace(timeline=SimpleNamespace(now=0))
+    guest._free, guest._turns = 0, deque()
+    moments: list[Callable[[], None]] = []
+    guest.later = lambda delay, act: moments.append(act)
+    done: list[str] = []
+    guest._in_turn(5, done.append, "load the old snapshot")
+    guest._in_turn(0, done.append, "remove its file")
+    for moment in reversed(moments):
+        moment()
+    assert done == ["load the old snapshot", "remove its file"]
 
 
 # -- disks that lie ---------------------------------------------------------------------------------------------------
