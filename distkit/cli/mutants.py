@@ -1,4 +1,4 @@
-"""`mutants`: put known bugs back, one at a time, and see whether the simulator finds them."""
+"""`mutants`: put known bugs back, one at a time, and see whether the simulator, or else the explorer, finds them."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ _LOOK: Final = 0.2
 
 @click.command("mutants")
 @click.option("--only", default="", metavar="TEXT", help="Those with this text in their name.")
+@click.option("--machine", type=click.Choice(("raft", "synod")), help="Those of this machine; without it, of both.")
 @click.option("--seeds-tenth", "tenth", is_flag=True, help="Only the first tenth of the seeds of each.")
 @click.option("--shrink", is_flag=True, help="Make the scenario that caught each one small, which takes time.")
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, metavar="N", help="Processes that share the mutants.")
@@ -39,13 +40,15 @@ _LOOK: Final = 0.2
 def command(
     context: click.Context,
     only: str,
+    machine: str | None,
     tenth: bool,
     shrink: bool,
     jobs: int,
     json_file: TextIO | None,
     one: str | None,
 ) -> None:
-    """Put known bugs back into a copy of the source, one at a time, and run seeds until the simulator finds each.
+    """Put known bugs back into a copy of the source, one at a time, and run seeds until the simulator finds each; what
+    no run shows, the explorer finds.
 
     Exit status: 0 all were found, 1 one was not, 2 there is no source checkout to take mutants from.
     """
@@ -53,7 +56,11 @@ def command(
     if one is not None:
         click.echo(json.dumps(hunting.hunt(hunting.named(one), tenth=tenth, shrink=shrink).line()))
         return
-    names = [mutant.name for mutant in (*hunting.MUTANTS, *hunting.PROOF) if only in mutant.name]
+    names = [
+        mutant.name
+        for mutant in (*hunting.MUTANTS, *hunting.PROOF)
+        if only in mutant.name and machine in (None, mutant.machine)
+    ]
     if not names:
         raise click.UsageError(f"no mutant has {only!r} in its name", context)
     options = ["--seeds-tenth"] * tenth + ["--shrink"] * shrink
@@ -65,7 +72,7 @@ def command(
                 json_file.write(json.dumps(line) + "\n")
                 json_file.flush()  # a full disk shows here: the error of a close is lost
     lines.sort(key=lambda line: names.index(line["name"]))
-    click.echo(f"{'the bug':72}  {'the rule it broke':22}  seeds of the profile")
+    click.echo(f"{'the bug':72}  {'the rule it broke':22}  seeds of the profile, or moves")
     for line in lines:
         click.echo(_row(line))
     escaped = [line["name"] for line in lines if not line["rule"]]

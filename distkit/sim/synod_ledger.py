@@ -167,6 +167,7 @@ class Ledger:
             )
         elif isinstance(message, Promise):
             require(disk.promised >= message.ballot, "C1", "Promise before it is durable:", message)
+            require(message.voted < message.ballot, "S5", "a vote that is not below the promise:", message)
             between = [ballot for ballot in disk.votes if message.voted < ballot < message.ballot]
             require(not between, "S5", "a vote between is not reported:", message)
             if message.voted:

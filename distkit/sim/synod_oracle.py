@@ -122,8 +122,10 @@ class SynodOracle:
                 self.world.marks["a value was chosen after its proposer had died"] += 1
 
     def told(self, host: Host, decided: Decided) -> None:
-        """The decision is delivered: once in a life."""
+        """The decision is delivered: once in a life, and with a write of it, so that the next life knows it too."""
         node = self.nodes[host.id]
+        known = any(type(each) is Decided for each in (*node.disk, *node.flight))
+        require(known, "C3", "node", host.id, "does not write", decided)
         require(node.decided is None, "S7", "node", host.id, "delivers twice:", node.decided, decided)
         node.decided = decided
         self.ledger.told(node, decided)

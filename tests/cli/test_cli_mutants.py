@@ -1,4 +1,4 @@
-"""`mutants`: the table of known bugs that the simulator finds."""
+"""`mutants`: the table of known bugs that simulator and explorer find."""
 
 import json
 import os
@@ -36,6 +36,20 @@ def test_a_mutant_is_caught_in_a_process_of_its_own_and_made_small(tmp_path):
     assert line["faults"] + line["strikes"] <= 12
     assert result.stdout.splitlines()[-1] == "1 of 1 mutants were caught"
     assert line["rule"] in result.stdout
+
+
+def test_what_no_run_shows_is_explored(tmp_path):
+    file = tmp_path / "lines"
+    result = invoke("--machine", "synod", "--only", "a full disk", "--json", str(file))
+    assert result.exit_code == 0, result.output
+    assert "limits                     10 moves, explored: FullDisk" in result.stdout
+    assert json.loads(file.read_text())["runs"] == 10
+
+
+def test_mutants_are_of_one_machine():
+    result = invoke("--machine", "raft", "--only", "a full disk takes votes")
+    assert result.exit_code == 2
+    assert "no mutant has 'a full disk takes votes' in its name" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Run the seeds of a mutant until one breaks a rule, and make what broke it small."""
+"""Run the seeds of a mutant until one breaks a rule, and make what broke it small; or explore its world."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 from sim_copies import Copy, load
 from sim_mutants import MUTANTS as REPLICA_MUTANTS
 from sim_mutants import PROOF, SimMutant
+from synod_explored import EXPLORED, Explored
 from synod_sim_mutants import SYNOD
 
-MUTANTS = (*REPLICA_MUTANTS, *SYNOD)
+MUTANTS = (*REPLICA_MUTANTS, *SYNOD, *EXPLORED)
 
 #: The shrunk scenario of a mutant has at most so many faults, those of messages included.
 FAULTS_MAX = 12
@@ -20,9 +21,10 @@ _SHRINK_RUNS_MAX = 600
 
 @dataclass(frozen=True)
 class Hunt:
-    """How it went: `rule` is "" if the mutant escaped; else `seed`, the `runs`th one, broke that rule."""
+    """How it went: `rule` is "" if the mutant escaped; else `seed`, the `runs`th one, broke that rule. Of a world that
+    was explored, `runs` are the moves to there."""
 
-    mutant: SimMutant
+    mutant: SimMutant | Explored
     rule: str
     text: str = ""
     seed: int = 0
@@ -40,13 +42,18 @@ class Hunt:
         return line
 
 
-def named(name: str) -> SimMutant:
+def named(name: str) -> SimMutant | Explored:
     """The mutant of this name."""
     return next(mutant for mutant in (*MUTANTS, *PROOF) if mutant.name == name)
 
 
-def hunt(mutant: SimMutant, *, tenth: bool = False, shrink: bool = False) -> Hunt:
-    """Run all seeds that the mutant is allowed, or the first tenth of them, until it is caught."""
+def hunt(mutant: SimMutant | Explored, *, tenth: bool = False, shrink: bool = False) -> Hunt:
+    """Run all seeds that the mutant is allowed, or the first tenth of them, until it is caught; or explore."""
+    if isinstance(mutant, Explored):
+        found = mutant.explore()
+        if found.broken is None:
+            return Hunt(mutant, "")
+        return Hunt(mutant, found.broken.rule, str(found.broken), runs=len(found.path) - 1 + found.in_move)
     if mutant in PROOF:
         return _hunt_proof(mutant)
     copy = load(*mutant.patches)

@@ -1,15 +1,17 @@
-"""Bugs of single-decree Paxos that are put back are found by the simulator, or it is said why they can't be."""
+"""Bugs of single-decree Paxos that are put back are found by simulator or explorer, or it is said why they can't be."""
 
 from __future__ import annotations
 
 import pytest
 from sim_copies import Patch, load
 from sim_hunt import FAULTS_MAX, hunt, named
+from synod_explored import EXPLORED, STATES_MAX
 from synod_more_mutants import MORE
 from synod_mutants import MUTANTS as SYNOD_MUTANTS
 from synod_sim_mutants import BLIND, MISUSE, RULES, SYNOD
 
 from distkit.sim import drawn, run
+from distkit.sim.explore import Cluster, search
 
 
 def ids(mutant):
@@ -27,11 +29,27 @@ def test_every_patch_still_applies(mutant):
 
 
 def test_every_patch_of_the_bug_tables_is_caught_or_explained():
-    caught = {patch for mutant in RULES for patch in mutant.patches}
     tables = {each.name: Patch(f"paxos.synod.{each.module}", each.old, each.new) for each in (*SYNOD_MUTANTS, *MORE)}
+    simulated = {patch for mutant in RULES for patch in mutant.patches}
+    explored = {tables[each.patch] for each in EXPLORED}
     blind = {tables[name] for name in BLIND}
-    assert not caught & blind
-    assert caught | blind == set(tables.values())
+    assert len(simulated) + len(explored) + len(blind) == len(simulated | explored | blind)
+    assert simulated | explored | blind == set(tables.values())
+
+
+@pytest.mark.parametrize("mutant", EXPLORED, ids=ids)
+def test_the_explorer_catches_what_no_run_shows_on_the_shortest_way(mutant):
+    found = mutant.explore()
+    assert found.broken is not None
+    assert (found.broken.rule, len(found.path) - 1 + found.in_move) == (mutant.rule, mutant.moves)
+
+
+WORLDS = {(each.world, each.bounds, each.options): each for each in EXPLORED}.values()
+
+
+@pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.world.__name__)
+def test_the_machine_that_ships_keeps_every_rule_in_the_worlds_of_the_mutants(world):
+    assert search(Cluster(world.subject()), states_max=STATES_MAX).broken is None
 
 
 def test_what_caught_a_mutant_becomes_small():

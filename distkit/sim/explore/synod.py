@@ -11,7 +11,7 @@ from typing import Any, Final
 from distkit.core import Configuration, LocalError, Member, Outcome, Reply, Write
 from distkit.paxos import synod as real
 from distkit.paxos.ballot import round_of, show_ballot
-from distkit.paxos.synod.messages import Accept, Decide, Promised, Voted
+from distkit.paxos.synod.messages import Accept, Decide, Decided, Promised, Voted
 from distkit.quorum import flexible
 from distkit.sim.broken import require
 from distkit.sim.explore.freezing import Freezer
@@ -48,24 +48,22 @@ class Fixed(Random):
         return 0.5
 
 
-class _Past(Ledger):
+class Past(Ledger):
     """The past of one node, whose lives propose once each."""
 
     def replied(self, node: View, reply: Reply) -> None:
-        """As always; and a proposal won exactly if it is the one that was first proposed at a ballot of its life."""
+        """As always. And a proposal is new at the ballots of its life: it won if it was decided under one of those, and
+        what became of it is unknown only if it was proposed at one."""
         super().replied(node, reply)
-        if node.decided is not None:
-            won = self.prepared.get(node.decided.origin) == (node.id, node.boots)
-            require(
-                (reply.outcome is Outcome.COMMITTED) == won,
-                "replies",
-                "node",
-                node.id,
-                "says",
-                reply,
-                "of",
-                node.decided,
-            )
+        if not self.alone:
+            return  # whoever tells nobody else of its ballots leaves no trace of them
+        mine = {ballot for ballot, life in self.prepared.items() if life == (node.id, node.boots)}
+        if node.decided is None:
+            proposed = any(origin in mine for origin, _ in self.accepts.values())
+            require((reply.outcome is Outcome.LOST) == proposed, "replies", reply, "though proposed:", proposed)
+        else:
+            won = node.decided.origin in mine
+            require((reply.outcome is Outcome.COMMITTED) == won, "replies", reply, "of", node.decided)
 
 
 class SynodSubject:
@@ -137,13 +135,15 @@ class SynodSubject:
 
     def ledger(self, node: int) -> Ledger:
         """The ledger of one node: its peers are unknown to it."""
-        ledger = _Past(self.configuration, frozenset((node,)))
+        ledger = Past(self.configuration, frozenset((node,)))
         ledger.proposed = dict(self.values)
         return ledger
 
     def delivered(self, node: Node, delivered: Any) -> None:
         """A decision."""
         require(node.decided is None, "contract", "node", node.id, "delivers twice:", delivered)
+        known = [*node.disk, *(each for write in node.writes for each in write.records)]
+        require(any(isinstance(each, Decided) for each in known), "C3", "node", node.id, "does not write", delivered)
         node.decided = delivered
         node.ledger.told(node, delivered)
 
