@@ -233,6 +233,8 @@ class ReplicaGuest:
         for reply in output.replies:
             self._reply(reply)
         for work in output.snapshots:
+            if self.host.guest is not self:
+                return  # what a client called next was the end of this process
             if isinstance(work, SaveSnapshot):
                 if work.index == self.machine.applied_index:
                     self.world.oracle.stands(self.host, work.index)
