@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from distkit.core import LocalError, record
 from distkit.membership.swim import Claim, Dead, Event, Joined, Status, Suspected, Swim, SwimOptions
-from distkit.sim.chance import stream
+from distkit.sim.chance import below, stream
 
 #: Slots in a second.
 SLOTS: Final = 1000
@@ -86,7 +86,7 @@ class SwimOutcome:
     messages: int
 
 
-class _Group:
+class SwimGroup:
     """The run of one scenario."""
 
     def __init__(self, scenario: SwimScenario) -> None:
@@ -272,8 +272,25 @@ class _Group:
         )
 
 
+def stalls(seed: int, nodes: int, slow: int, seconds: float, pause: float, until: float) -> tuple[Stall, ...]:
+    """The anomalies of the Lifeguard paper: `slow` random nodes stall together for `seconds`, with a `pause` between.
+
+    They begin after 10 s, when the start is over, and go on until the time given.
+    """
+    random = stream(seed, "stalls")
+    order = list(range(nodes))
+    for place in range(slow):
+        other = place + below(random, nodes - place)
+        order[place], order[other] = order[other], order[place]
+    found, begin = [], 10.0
+    while begin < until:
+        found += [Stall(node, begin, seconds) for node in order[:slow]]
+        begin += seconds + pause
+    return tuple(found)
+
+
 def run_swim(scenario: SwimScenario) -> SwimOutcome:
     """Run a scenario. LocalError: it makes no sense."""
-    group = _Group(scenario)
+    group = SwimGroup(scenario)
     group.run()
     return group.outcome()
