@@ -16,6 +16,9 @@ class SynodConfiguration:
     """The members of `quorums` are the acceptors. Every node has any subset of the three roles.
 
     It holds for the whole life of the synod: a decision counted by two quorum systems is none.
+
+    Proposers should be learners, too, as with `all_roles`. One that is none hears of a decision from acceptors alone:
+    while no quorum of them answers, it goes on asking, though learners know.
     """
 
     members: Configuration
