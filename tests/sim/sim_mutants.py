@@ -243,6 +243,7 @@ REPLICA = (
             "                self.sessions.keep(session, sequence, answer)\n",
             "                self.sessions.keep(session, sequence, answer if isinstance(answer, bytes) else b'')\n",
         ),
+        rare=True,
     ),
     _mutant(
         "sessions are never evicted",
