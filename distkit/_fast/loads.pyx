@@ -97,11 +97,12 @@ cdef class Weighted(View):
         if self.summed and place < self.count:
             self.change(place)
 
-    cdef void weigh(self, uint32_t slot, double weight) noexcept:
+    cdef int weigh(self, uint32_t slot, double weight) except -1:
         cdef Row* row = &self.table.rows[slot]
         row.weight = weight
         if self.summed and row.place != NO_PLACE:
             self.change(row.place)
+        return 0
 
     cdef int64_t choose(self, const Wish* wish) except? -9:
         cdef double total
@@ -340,9 +341,10 @@ cdef class LeastConnections(Heap):
         self.reckon(slot)
         Heap.join(self, slot)
 
-    cdef void weigh(self, uint32_t slot, double weight) noexcept:
+    cdef int weigh(self, uint32_t slot, double weight) except -1:
         self.table.rows[slot].weight = weight
         self.change(slot)
+        return 0
 
     cdef void charged(self, uint32_t slot) noexcept:
         self.table.rows[slot].turn = self.next_turn()

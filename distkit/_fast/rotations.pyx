@@ -99,11 +99,12 @@ cdef class Smooth(View):
         row.effective = row.weight
         return 0
 
-    cdef void weigh(self, uint32_t slot, double weight) noexcept:
+    cdef int weigh(self, uint32_t slot, double weight) except -1:
         cdef Row* row = &self.table.rows[slot]
         if row.effective == row.weight or row.effective > weight:
             row.effective = weight
         row.weight = weight
+        return 0
 
     cdef int64_t choose(self, const Wish* wish) except? -9:
         cdef Row* row
@@ -160,9 +161,10 @@ cdef class Stride(View):
         View.leave(self, slot)
         self.dirty = True
 
-    cdef void weigh(self, uint32_t slot, double weight) noexcept:
+    cdef int weigh(self, uint32_t slot, double weight) except -1:
         View.weigh(self, slot, weight)
         self.dirty = True
+        return 0
 
     @cython.overflowcheck(False)
     cdef int64_t choose(self, const Wish* wish) except? -9:

@@ -110,11 +110,11 @@ cdef class View:
 
     cdef int room(self, uint32_t count) except -1
     cdef int place(self, uint32_t slot) except -1
-    cdef void unplace(self, uint32_t slot) noexcept
+    cdef int unplace(self, uint32_t slot) except -1
     cdef int start(self) except -1
     cdef void join(self, uint32_t slot) noexcept
     cdef void leave(self, uint32_t slot) noexcept
-    cdef void weigh(self, uint32_t slot, double weight) noexcept
+    cdef int weigh(self, uint32_t slot, double weight) except -1
     cdef int64_t choose(self, const Wish* wish) except? -9
     cdef void charged(self, uint32_t slot) noexcept
     cdef void released(self, uint32_t slot) noexcept

@@ -97,8 +97,9 @@ cdef class View:
         self.placed += 1
         return 0
 
-    cdef void unplace(self, uint32_t slot) noexcept:
+    cdef int unplace(self, uint32_t slot) except -1:
         self.placed -= 1
+        return 0
 
     cdef int start(self) except -1:
         return 0
@@ -119,8 +120,9 @@ cdef class View:
             rows[last].place = place
         rows[slot].place = NO_PLACE
 
-    cdef void weigh(self, uint32_t slot, double weight) noexcept:
+    cdef int weigh(self, uint32_t slot, double weight) except -1:
         self.table.rows[slot].weight = weight
+        return 0
 
     cdef int64_t choose(self, const Wish* wish) except? -9:
         return NOT_THERE

@@ -24,7 +24,7 @@ from distkit.balance.bounds import instant, number, whole
 from distkit.balance.endpoints import WEIGHT_MAX, WEIGHT_MIN, Context, Endpoint, Gate, Outcome
 from distkit.balance.events import Checked, Ejected, Event, PanicOff, PanicOn, Probe, Restored
 from distkit.balance.outliers import Ejection, OutlierOptions, Outliers, Return
-from distkit.balance.policies import LeastRequest, Policy
+from distkit.balance.policies import HashPolicy, LeastRequest, Policy
 from distkit.balance.reports import LoadReport, ReportOptions, Reports
 from distkit.balance.routing import CLOSED, CLOSED_IN_PANIC, SCALE, Key, Route, ZoneOptions
 from distkit.balance.slow_start import SlowStart
@@ -331,6 +331,9 @@ class Cluster:
             addresses = [endpoint.address for endpoint in wanted.values()]
             if len(set(addresses)) != len(addresses) or "" in addresses:
                 raise LocalError("to hash by address each endpoint needs an address of its own")
+        policy = self.options.policy
+        if isinstance(policy, HashPolicy) and len(wanted) > policy.endpoints_max():
+            raise LocalError(f"{policy.name} takes at most {policy.endpoints_max()} endpoints, not {len(wanted)}")
         pairs = {tag for endpoint in wanted.values() for tag in self._labels(endpoint)}
         if len(pairs) > LABELS_MAX:
             raise LocalError(

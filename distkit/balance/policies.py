@@ -8,12 +8,13 @@ open. What each costs and guarantees is said at its kernel, in `distkit._fast.pu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, Final
 
-from distkit._fast import hashing, loads, rotations
-from distkit._fast.hashed import Hashed
+from distkit._fast import bounded, hashing, loads, rotations, tableless
+from distkit._fast.hashed import BUCKETS, REBUILD, SET_WEIGHT, Hashed
+from distkit._fast.hashing import Order
 from distkit._fast.picker import Picker
 from distkit._fast.table import View
 from distkit.balance.bounds import number, whole
@@ -26,7 +27,11 @@ _COSTS: Final = {
     "haproxy": loads.HAPROXY,
 }
 _TIES: Final = {"rotate": loads.ROTATE, "random": loads.RANDOM}
+_RULES: Final = {"exact": bounded.EXACT, "envoy": bounded.ENVOY}
 _EWMAS: Final = {"finagle": loads.PEAK_EWMA, "envoy": loads.ENVOY_EWMA}
+
+#: Of an endpoint of weight 1 on the rings of libketama and nginx.
+_POINTS: Final = 160
 
 #: Keys of slots, as hash policies need them.
 Keys = Mapping[int, bytes]
@@ -221,49 +226,172 @@ class FirstAvailable(Policy):
         return rotations.FirstAvailable(picker)
 
 
-@record
-class RingHash(Policy):
-    """Envoy's ring hash; with size_max 4096 that of gRPC. `function`: xxh64 or murmur2.
+class HashPolicy(Policy):
+    """Those that go by `Context.key`; a request without one gets a random one.
 
-    `bound`, here and at all hash policies, is 0 or c > 1: nobody gets more than c times its share of the load.
+    `bound` is 0, or the per cent (100 or more, 125 say) of its share of the load that anybody may have: what is above
+    goes to the next candidates. `rule`: exact (never above) or envoy.
     """
 
-    name: ClassVar[str] = "ring_hash"
+    __slots__ = ()
     by_hash: ClassVar[bool] = True
+    bound: int
+    rule: str
+
+    def endpoints_max(self) -> int:
+        """How many endpoints a view can have."""
+        return hashing.ENDPOINTS_MAX
+
+    def _hashed(
+        self,
+        picker: Picker,
+        keys: Keys,
+        build: Callable[[list[bytes], list[float]], Order],
+        by_key: bool = True,
+        weighted: bool = True,
+        changes: int = REBUILD,
+    ) -> View:
+        factor = whole("bound", self.bound, 0, bounded.FACTOR_MAX)
+        rule = _chosen("rule", self.rule, _RULES)
+        return Hashed(picker, build, keys, by_key, weighted, factor, rule, changes)
+
+
+@record
+class RingHash(HashPolicy):
+    """Envoy's ring hash; with size_max 4096 that of gRPC. `function` is xxh64 or murmur2. Keys: xxh64 of requests'."""
+
+    name: ClassVar[str] = "ring_hash"
     function: str = "xxh64"
     size_min: int = 1024
     size_max: int = 8 << 20
-    bound: float = 0.0
+    bound: int = 0
+    rule: str = "exact"
 
     def view(self, picker: Picker, keys: Keys) -> View:
         """See Policy."""
-        hashing.Ring.envoy([b"x"], None, self.size_min, self.size_max, self.function)  # refuses nonsense now, not later
-        return Hashed(
-            picker,
-            lambda names, weights: hashing.Ring.envoy(names, weights, self.size_min, self.size_max, self.function),
-            keys,
-            bound=number("bound", self.bound, 0, 1e6),
-        )
+        options = self.size_min, self.size_max, self.function
+        hashing.Ring.envoy([b"x"], None, *options)  # what makes no sense is refused now, not at the first pick
+        return self._hashed(picker, keys, lambda names, weights: hashing.Ring.envoy(names, weights, *options))
+
+    def endpoints_max(self) -> int:
+        """See HashPolicy."""
+        return self.size_max
 
 
 @record
-class Maglev(Policy):
+class Ketama(HashPolicy):
+    """libketama's ring. Keys: `distkit._fast.hashing.ketama_hash` of the request's; endpoints are hashed by address."""
+
+    name: ClassVar[str] = "ketama"
+    bound: int = 0
+    rule: str = "exact"
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """See Policy."""
+        return self._hashed(picker, keys, hashing.Ring.ketama)
+
+    def endpoints_max(self) -> int:
+        """See HashPolicy."""
+        return hashing.RING_SIZE_MAX // _POINTS
+
+
+@record
+class NginxHash(HashPolicy):
+    """nginx's `hash ... consistent`. Keys: crc32 of the request's. Weights count as the nearest whole numbers."""
+
+    name: ClassVar[str] = "nginx_hash"
+    bound: int = 0
+    rule: str = "exact"
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """See Policy."""
+        return self._hashed(picker, keys, lambda names, weights: hashing.Ring.nginx(names, _whole_weights(weights)))
+
+    def endpoints_max(self) -> int:
+        """See HashPolicy."""
+        return hashing.RING_SIZE_MAX // _POINTS
+
+
+@record
+class Maglev(HashPolicy):
     """Envoy's Maglev, whose table has `size` entries, a prime number."""
 
     name: ClassVar[str] = "maglev"
-    by_hash: ClassVar[bool] = True
     size: int = 65537
-    bound: float = 0.0
+    bound: int = 0
+    rule: str = "exact"
 
     def view(self, picker: Picker, keys: Keys) -> View:
         """See Policy."""
         if not _is_prime(whole("size", self.size, 2, hashing.MAGLEV_SIZE_MAX)):
             raise LocalError(f"the size of a Maglev table must be a prime number (65537, say), not {self.size}")
-        return Hashed(
-            picker,
-            lambda names, weights: hashing.Maglev(names, weights, self.size),
-            keys,
-            bound=number("bound", self.bound, 0, 1e6),
+        return self._hashed(picker, keys, lambda names, weights: hashing.Maglev(names, weights, self.size))
+
+    def endpoints_max(self) -> int:
+        """See HashPolicy."""
+        return self.size
+
+
+@record
+class Rendezvous(HashPolicy):
+    """Highest random weight: exact shares by weight and nothing to build, but each pick looks at all."""
+
+    name: ClassVar[str] = "rendezvous"
+    bound: int = 0
+    rule: str = "exact"
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """See Policy."""
+        return self._hashed(picker, keys, tableless.Rendezvous, changes=SET_WEIGHT)
+
+
+@record
+class Jump(HashPolicy):
+    """Jump consistent hash over the endpoints in the order they came; one that goes gives its place to the last one."""
+
+    name: ClassVar[str] = "jump"
+    bound: int = 0
+    rule: str = "exact"
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """See Policy."""
+        return self._hashed(picker, keys, lambda names, weights: tableless.Jump(len(names)), False, False)
+
+
+@record
+class Anchor(HashPolicy):
+    """AnchorHash: any endpoint comes and goes, and only what it owned moves. At most `capacity` of them in a view."""
+
+    name: ClassVar[str] = "anchor"
+    capacity: int = 1024
+    bound: int = 0
+    rule: str = "exact"
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """See Policy."""
+        whole("capacity", self.capacity, 1, hashing.ENDPOINTS_MAX)
+        build = lambda names, weights: tableless.Anchor(self.capacity, 1)  # noqa: E731
+        return self._hashed(picker, keys, build, False, False, BUCKETS)
+
+    def endpoints_max(self) -> int:
+        """See HashPolicy."""
+        return self.capacity
+
+
+@record
+class MultiProbe(HashPolicy):
+    """Multi-probe consistent hashing: one point an endpoint, `probes` hashes a pick. Weights count for nothing."""
+
+    name: ClassVar[str] = "multi_probe"
+    probes: int = 21
+    bound: int = 0
+    rule: str = "exact"
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """See Policy."""
+        whole("probes", self.probes, 1, tableless.PROBES_MAX)
+        return self._hashed(
+            picker, keys, lambda names, weights: tableless.MultiProbe(names, self.probes), weighted=False
         )
 
 
@@ -283,7 +411,13 @@ POLICIES: Final[dict[str, type[Policy]]] = {
         PeakEwma,
         FirstAvailable,
         RingHash,
+        Ketama,
+        NginxHash,
         Maglev,
+        Rendezvous,
+        Jump,
+        Anchor,
+        MultiProbe,
     )
 }
 
@@ -319,6 +453,12 @@ def _chosen(name: str, word: str, words: Mapping[str, int]) -> int:
     if word not in words:
         raise LocalError(f"{name} must be one of {', '.join(words)}, not {word!r}")
     return words[word]
+
+
+def _whole_weights(weights: list[float]) -> list[float]:
+    """As whole numbers, made smaller if a ring could not have so many points."""
+    factor = min(1.0, (hashing.RING_SIZE_MAX / _POINTS - len(weights)) / sum(weights))
+    return [float(max(1, round(weight * factor))) for weight in weights]
 
 
 def _is_prime(value: int) -> bool:

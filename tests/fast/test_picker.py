@@ -19,6 +19,9 @@ class Kernels(NamedTuple):
     picker: Any
     rotations: Any
     loads: Any
+    hashed: Any
+    hashing: Any
+    tableless: Any
 
 
 class Asked:
@@ -34,7 +37,7 @@ class Asked:
 
 def both() -> list[Any]:
     """The builds as parameters."""
-    modules = [builds(name) for name in ("picker", "rotations", "loads")]
+    modules = [builds(name) for name in Kernels._fields]
     return [
         pytest.param(Kernels(*(each.values[0] for each in one)), id=one[0].id, marks=one[0].marks)
         for one in zip(*modules, strict=True)
@@ -43,6 +46,19 @@ def both() -> list[Any]:
 
 BOTH = both()
 TWIN: Kernels = BOTH[0].values[0]
+
+KEYS = {slot: str(slot).encode() for slot in range(1000)}
+
+
+def hashed(kernels: Kernels, picker: Any, build: Any, *arguments: Any) -> Any:
+    """A view of hashes."""
+    return kernels.hashed.Hashed(picker, build, KEYS, *arguments)
+
+
+def small_ring(kernels: Kernels) -> Any:
+    """What makes rings that the twin can make often."""
+    return lambda names, weights: kernels.hashing.Ring.envoy(names, weights, 16, 64)
+
 
 POLICIES: dict[str, Callable[[Kernels, Any], Any]] = {
     "round robin": lambda kernels, picker: kernels.rotations.RoundRobin(picker),
@@ -67,6 +83,18 @@ POLICIES: dict[str, Callable[[Kernels, Any], Any]] = {
     "least by chance": lambda kernels, picker: kernels.loads.LeastConnections(picker, 2, 1),
     "haproxy": lambda kernels, picker: kernels.loads.LeastConnections(picker, 3),
     "least time": lambda kernels, picker: kernels.loads.LeastTime(picker),
+    "ring": lambda kernels, picker: hashed(kernels, picker, small_ring(kernels)),
+    "ring, bounded": lambda kernels, picker: hashed(kernels, picker, small_ring(kernels), True, True, 125),
+    "maglev, bounded as Envoy": lambda kernels, picker: hashed(
+        kernels, picker, lambda names, weights: kernels.hashing.Maglev(names, weights, 101), True, True, 110, 2
+    ),
+    "rendezvous": lambda kernels, picker: hashed(kernels, picker, kernels.tableless.Rendezvous, True, True, 100, 0, 1),
+    "jump": lambda kernels, picker: hashed(
+        kernels, picker, lambda names, weights: kernels.tableless.Jump(len(names)), False, False
+    ),
+    "anchor, bounded": lambda kernels, picker: hashed(
+        kernels, picker, lambda names, weights: kernels.tableless.Anchor(200, 1), False, False, 150, 0, 2
+    ),
 }
 
 
@@ -209,7 +237,7 @@ def kernels(request: pytest.FixtureRequest) -> Kernels:
 
 @pytest.mark.parametrize("kernels", BOTH[1:])
 @pytest.mark.parametrize("policy", POLICIES)
-@given(seed=st.integers(0, 1 << 32), steps=st.integers(1, 200))
+@given(seed=st.integers(0, 1 << 32), steps=st.integers(1, 150))
 def test_both_builds_do_the_same(kernels: Kernels, policy: str, seed: int, steps: int) -> None:
     story, other = Story(kernels, policy, seed), Story(TWIN, policy, seed)
     for _ in range(steps):
