@@ -123,6 +123,15 @@ def test_logarithms_are_right_everywhere(tableless: Any) -> None:
             assert twin._negative_log(value) == pytest.approx(-log(value), rel=3e-15)
 
 
+def test_logarithms_are_the_same_bits_everywhere() -> None:
+    assert [twin._negative_log(value).hex() for value in (0.7072, 0.71, 0.353, 0.9)] == [
+        "0x1.62c1a17840100p-2",
+        "0x1.5eb5c7907e4cap-2",
+        "0x1.0a91cca471450p+0",
+        "0x1.af8e8210a415bp-4",
+    ]
+
+
 def test_a_change_of_weight_moves_only_what_one_gains_or_loses(tableless: Any) -> None:
     order = tableless.Rendezvous(HOSTS, range(1, 11))
     before = {hashed: order.lookup(hashed) for hashed in some(2000)}
