@@ -127,8 +127,13 @@ class SwimGroup:
         self.known: dict[int, float] = {}
         self.knowing = dict.fromkeys(self.crashed_at, 0)
         self.healthy = scenario.nodes - len(self.slow | set(self.crashed_at))
+        self.slot = 0
+        self.calm_from = 0  #: no node is stalled from this slot on
+        self.faults = self.planned_faults()
+        for node in range(scenario.nodes):
+            self.schedule(node, 0, 0.0)
 
-    def faults(self) -> list[tuple[int, int, Stall | None]]:
+    def planned_faults(self) -> list[tuple[int, int, Stall | None]]:
         """(slot, node, stall or crash), the last one first."""
         found: list[tuple[int, int, Stall | None]] = [
             (math.ceil(when * SLOTS), node, None) for node, when in self.scenario.crashes
@@ -145,26 +150,22 @@ class SwimGroup:
             self.frozen[node] = stall.frozen
             self.held[node] = 0
 
-    def run(self) -> None:
-        """Let the time pass."""
-        wheel = self.wheel
-        faults = self.faults()
-        last = math.ceil(self.scenario.seconds * SLOTS)
-        for node in range(len(self.machines)):
-            self.schedule(node, 0, 0.0)
-        quiet_from = 0  # no node is stalled from this slot on
-        for slot in range(1, last + 1):
+    def run(self, until: float) -> None:
+        """Let the time pass up to so many seconds."""
+        wheel, faults = self.wheel, self.faults
+        for slot in range(self.slot + 1, math.ceil(until * SLOTS) + 1):
             while faults and faults[-1][0] <= slot:
                 _, node, stall = faults.pop()
                 self.strike(slot, node, stall)
-                quiet_from = max(quiet_from, self.stalled[node] + 2)
+                self.calm_from = max(self.calm_from, self.stalled[node] + 2)
             happening = wheel[slot & _MASK]
             if happening:
                 wheel[slot & _MASK] = []
                 self.events += len(happening)
-                if slot < quiet_from:
+                if slot < self.calm_from:
                     happening = [each for each in happening if not self.hold(slot, *each)]
                 self.step(slot, happening)
+            self.slot = slot
 
     def step(self, slot: int, happening: list[tuple[int, str, Any]]) -> None:
         """What happens in a slot, in order. The loop that everything waits for."""
@@ -172,6 +173,7 @@ class SwimGroup:
         machines, wake, wheel, up, places = self.machines, self.wake, self.wheel, self.up, self.places
         node_of, random, loss, stalled = self.node_of, self.random, self.scenario.loss, self.stalled
         least, most = self.scenario.delay
+        messages = 0
         first, span = round(least * SLOTS), (round((most - least) * SLOTS) + 1) / (1 - loss)
         for node, source, message in happening:
             if not up[node]:
@@ -188,10 +190,11 @@ class SwimGroup:
                 continue
             output = machine.flush(now)
             if output is not None:
-                self.messages += len(output.sends)
+                sends = output.sends
+                messages += len(sends)
                 own = places[node]
                 leaving = first + (slot if stalled[node] <= slot else stalled[node])
-                for address, sent in output.sends:
+                for address, sent in sends:
                     chance = random() - loss
                     if chance >= 0.0:
                         wheel[leaving + int(chance * span) & _MASK].append((node_of[address], own, sent))
@@ -201,6 +204,7 @@ class SwimGroup:
             planned = wake[node]
             if planned <= slot or due * SLOTS < planned - 1:
                 self.schedule(node, slot, due)
+        self.messages += messages
 
     def schedule(self, node: int, slot: int, due: float) -> None:
         """Look at the timers of a node when its deadline has passed."""
@@ -292,5 +296,5 @@ def stalls(seed: int, nodes: int, slow: int, seconds: float, pause: float, until
 def run_swim(scenario: SwimScenario) -> SwimOutcome:
     """Run a scenario. LocalError: it makes no sense."""
     group = SwimGroup(scenario)
-    group.run()
+    group.run(scenario.seconds)
     return group.outcome()

@@ -266,7 +266,7 @@ def consistent(lone):
     assert 0 <= s.probed <= len(s.ring)
     assert 0 <= s.awareness <= 7
     assert set(s.waiting) <= {*s.peers, "n0"}
-    assert sum(map(len, s.broadcasts._told)) == len(s.waiting)
+    assert s.broadcasts._bytes == sum(news.size for news in s.waiting.values())
     for peer in s.peers.values():
         assert (peer.suspicion is not None) == (peer.status == Status.SUSPECT)
     for deadline, _, suspicion in s.suspicions:

@@ -2,54 +2,73 @@
 
 from __future__ import annotations
 
-from distkit.membership.swim.messages import CLAIM_BYTES_MIN, Claim, claim_bytes
+from collections.abc import Collection
+from operator import attrgetter
+
+from distkit.membership.swim.messages import Claim, claim_bytes
+
+
+class News:
+    """A claim, its bytes in a message, and how often it was told."""
+
+    __slots__ = ("claim", "size", "told")
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.size = claim_bytes(claim)
+        self.told = 0
 
 
 class Broadcasts:
-    """The queue of a node. Taking costs what is taken, not what is waiting."""
+    """The queue of a node."""
 
-    __slots__ = ("_told", "waiting")
+    __slots__ = ("_all", "_bytes", "waiting")
 
     def __init__(self) -> None:
-        self.waiting: dict[str, tuple[Claim, int, int]] = {}  #: by name: (claim, its bytes, how often it was told)
-        #: Names by how often their claim was told, each in the order in which they came there. Values mean nothing.
-        self._told: list[dict[str, None]] = [{}]
+        self.waiting: dict[str, News] = {}  #: by the name of the member
+        self._bytes = 0  #: of all of them
+        self._all: tuple[Claim, ...] | None = None  #: all of them, if they have not changed since the last time
 
     def put(self, claim: Claim) -> None:
         """Pass on a claim, instead of an older one about the same member."""
         name = claim.name
-        self.drop(name)
-        self.waiting[name] = (claim, claim_bytes(claim), 0)
-        self._told[0][name] = None
+        if name in self.waiting:
+            self.drop(name)
+        self.waiting[name] = news = News(claim)
+        self._bytes += news.size
+        self._all = None
 
     def drop(self, name: str) -> None:
         """Stop telling about a member."""
-        old = self.waiting.pop(name, None)
-        if old is not None:
-            del self._told[old[2]][name]
+        news = self.waiting.pop(name, None)
+        if news is not None:
+            self._bytes -= news.size
+            self._all = None
 
     def take(self, room: int, limit: int) -> tuple[Claim, ...]:
         """Claims of at most `room` bytes in all; each is told `limit` times and then forgotten."""
-        taken: list[tuple[Claim, int, int]] = []
-        for names in self._told:
-            for name in names:
-                claim, size, _ = entry = self.waiting[name]
-                if size <= room:
-                    room -= size
-                    taken.append(entry)
-                if room < CLAIM_BYTES_MIN:
-                    break
-            if room < CLAIM_BYTES_MIN:
-                break
-        for claim, size, told in taken:
-            name = claim.name
-            del self._told[told][name]
-            told += 1
-            if told >= limit:
-                del self.waiting[name]
-                continue
-            if told == len(self._told):
-                self._told.append({})
-            self._told[told][name] = None
-            self.waiting[name] = (claim, size, told)
-        return tuple([claim for claim, _, _ in taken])
+        told: Collection[News]
+        if self._bytes <= room:
+            if self._all is None:
+                self._all = tuple([news.claim for news in self.waiting.values()])
+            told, claims = self.waiting.values(), self._all
+        else:
+            told = self._first(room)
+            claims = tuple([news.claim for news in told])
+        worn: list[str] = []
+        for news in told:
+            news.told += 1
+            if news.told >= limit:
+                worn.append(news.claim.name)
+        for name in worn:
+            self.drop(name)
+        return claims
+
+    def _first(self, room: int) -> list[News]:
+        """Those told least often, and of these the oldest, as far as they fit."""
+        found = []
+        for news in sorted(self.waiting.values(), key=attrgetter("told")):
+            if news.size <= room:
+                room -= news.size
+                found.append(news)
+        return found

@@ -49,8 +49,9 @@ def begin(s: State, now: float) -> None:
         return
     s.probe_deadline = now + options.probe_timeout * scale
     s.probe_sequence = sequence = s.next_sequence()
-    s.probe_nackers = {}
-    s.probe_nacks_wanted = False
+    if s.probe_nacks_wanted:
+        s.probe_nacks_wanted = False
+        s.probe_nackers = {}
     send_ping(s, sequence, peer.name, peer.claim.address, peer)
 
 
