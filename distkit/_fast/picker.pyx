@@ -252,6 +252,9 @@ cdef class Picker(Table):
             self.listener.reported(<uint32_t>handle, report, self.now)
         return counted
 
+    def observe(self, double now):
+        self.advance(now)
+
     def slot(self, int64_t handle):
         return self.living(handle)
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from distkit._fast.picker import Picker
+from distkit._fast.prequal import Prequal
 from distkit.balance import checks
 from distkit.balance.bounds import instant, number, whole
 from distkit.balance.endpoints import WEIGHT_MAX, WEIGHT_MIN, Context, Endpoint, Gate, Outcome
@@ -47,6 +48,10 @@ REFRESH = 1.0
 OVERLOAD_FACTOR = 0.8
 OVERLOAD_LEAST = 0.1
 OVERLOAD_RECOVERY = 10.0
+
+
+#: This bit makes a probe's number of a handle; those of checks are counted from 1.
+LOAD_PROBE = 1 << 63
 
 
 @record
@@ -139,6 +144,7 @@ class Cluster:
         self._keys: dict[int, bytes] = {}
         self._views: dict[Key, int] = {}
         self._unstarted: list[int] = []
+        self._probing: dict[Key, Prequal] = {}
         self._route = Route(options.overprovisioning, options.panic_threshold, options.zones)
         self._loads: dict[int, int] = {}
         self._panic: set[int] = set()
@@ -240,25 +246,45 @@ class Cluster:
         self._publish()
 
     def deadline(self) -> float:
-        """When `tick` has something to do next; infinity if never."""
+        """When `tick` or `events` has something to do next; infinity if never."""
         times = [self._refresh]
         if self._outliers is not None:
             times.append(self._outliers.deadline())
         if self._checks is not None:
             times.append(self._checks.deadline())
+        if any(view.pending for view in self._probing.values()):
+            times.append(self.picker.now)
         return min(times)
 
     def events(self) -> list[Event]:
-        """What happened since the last call; the oldest are left out if it is more than 10,000."""
+        """What happened since the last call; the oldest are left out if it is more than 10,000.
+
+        Prequal asks for probes at each pick: look here after it.
+        """
         found, self._events = self._events, []
+        for view in self._probing.values():
+            for handle in view.take_probes():
+                if (slot := self.picker.slot(handle)) >= 0:
+                    found.append(Probe(self._by_slot[slot].id, LOAD_PROBE | handle, "load"))
         return found
 
     def probed(self, probe_id: int, outcome: Outcome, in_flight: int, latency: float, now: float) -> None:
-        """The answer to a probe. For a check only the outcome counts: OK is well, everything else is not."""
+        """The answer to a probe. For a check only the outcome counts: OK is well, everything else is not.
+
+        For a probe of the load `in_flight` and `latency` are what the endpoint says; without OK they are ignored.
+        """
         whole("in_flight", in_flight)
         number("latency", latency)
         now = self._now = instant(now, self._now)
-        if self._checks is not None:
+        if probe_id & LOAD_PROBE:
+            handle = probe_id & ~LOAD_PROBE
+            endpoint = self._by_slot.get(self.picker.slot(handle))
+            member = None if endpoint is None else self._members.get(endpoint.id)
+            if member is not None and member.key is not None and outcome == Outcome.OK:
+                self.picker.observe(now)
+                if view := self._probing.get(member.key):
+                    view.probed(handle, in_flight, latency)
+        elif self._checks is not None:
             self._take_checks(self._checks.answered(probe_id, outcome == Outcome.OK, now))
             self._publish()
 
@@ -418,7 +444,10 @@ class Cluster:
     def _view(self, key: Key) -> int:
         index = self._views.get(key)
         if index is None:
-            index = self.picker.attach(self.options.policy.view(self.picker, self._keys))
+            view = self.options.policy.view(self.picker, self._keys)
+            index = self.picker.attach(view)
+            if isinstance(view, Prequal):
+                self._probing[key] = view
             self.picker.mask(index, CLOSED_IN_PANIC if key[0] in self._panic else CLOSED)
             self._views[key] = index
             self._unstarted.append(index)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, Final
 
-from distkit._fast import bounded, hashing, loads, rotations, tableless
+from distkit._fast import bounded, hashing, loads, prequal, rotations, tableless
 from distkit._fast.hashed import BUCKETS, REBUILD, SET_WEIGHT, Hashed
 from distkit._fast.hashing import Order
 from distkit._fast.picker import Picker
@@ -226,6 +226,37 @@ class FirstAvailable(Policy):
         return rotations.FirstAvailable(picker)
 
 
+@record
+class Prequal(Policy):
+    """By what probes of the endpoints found out: requests in flight there, from all clients, and latency.
+
+    A pick asks for `probes` of them: take these from `Cluster.events`, answer by `Cluster.probed`. Times are seconds.
+    The other options, and the rules, are said at `distkit._fast.pure.prequal.Prequal`.
+    """
+
+    name: ClassVar[str] = "prequal"
+    probes: float = 3.0
+    removals: float = 1.0
+    pool: int = 16
+    pool_min: int = 2
+    age: float = 1.0
+    quantile: float = 0.84
+    delta: float = 1.0
+
+    def view(self, picker: Picker, keys: Keys) -> View:
+        """See Policy."""
+        return prequal.Prequal(
+            picker,
+            number("probes", self.probes, 0, prequal.RATE_MAX),
+            number("removals", self.removals, 0, prequal.RATE_MAX),
+            whole("pool", self.pool, 1, prequal.POOL_MAX),
+            whole("pool_min", self.pool_min, 1, prequal.POOL_MAX),
+            number("age", self.age, 0, 1e9),
+            number("quantile", self.quantile, 0, 1),
+            number("delta", self.delta, 0, 1e9),
+        )
+
+
 class HashPolicy(Policy):
     """Those that go by `Context.key`; a request without one gets a random one.
 
@@ -409,6 +440,7 @@ POLICIES: Final[dict[str, type[Policy]]] = {
         WeightedLeastRequest,
         LeastTime,
         PeakEwma,
+        Prequal,
         FirstAvailable,
         RingHash,
         Ketama,

@@ -22,6 +22,7 @@ class Kernels(NamedTuple):
     hashed: Any
     hashing: Any
     tableless: Any
+    prequal: Any
 
 
 class Asked:
@@ -83,6 +84,7 @@ POLICIES: dict[str, Callable[[Kernels, Any], Any]] = {
     "least by chance": lambda kernels, picker: kernels.loads.LeastConnections(picker, 2, 1),
     "haproxy": lambda kernels, picker: kernels.loads.LeastConnections(picker, 3),
     "least time": lambda kernels, picker: kernels.loads.LeastTime(picker),
+    "prequal": lambda kernels, picker: kernels.prequal.Prequal(picker, 2.5, 0.7, 4),
     "ring": lambda kernels, picker: hashed(kernels, picker, small_ring(kernels)),
     "ring, bounded": lambda kernels, picker: hashed(kernels, picker, small_ring(kernels), True, True, 125),
     "maglev, bounded as Envoy": lambda kernels, picker: hashed(
@@ -104,7 +106,8 @@ class Story:
     def __init__(self, kernels: Kernels, policy: str, seed: int) -> None:
         self.random = Random(seed)
         self.picker = kernels.picker.Picker(seed)
-        self.views = [self.picker.attach(POLICIES[policy](kernels, self.picker)) for _ in range(3)]
+        self.policies = [POLICIES[policy](kernels, self.picker) for _ in range(3)]
+        self.views = [self.picker.attach(view) for view in self.policies]
         self.slots: list[int] = []
         self.draining: list[int] = []
         self.handles: list[int] = []
@@ -224,6 +227,11 @@ class Story:
 
     def look(self) -> None:
         loads = [self.picker.load(slot) for slot in range(self.picker.count)]
+        if hasattr(self.policies[0], "take_probes"):
+            for view in self.policies:
+                self.told.append((view.pooled, view.pending))
+                for handle in view.take_probes()[: self.random.randrange(3)]:
+                    self.told.append(view.probed(handle, self.random.randrange(5), self.random.random()))
         self.told.append((loads, [self.picker.members(index) for index in self.views], self.picker.seed))
         assert sum(active for _flags, active, _weight, _latency in loads) == self.picker.outstanding
         assert self.picker.outstanding == len(self.handles)

@@ -222,7 +222,7 @@ class Picker(Table):
 
     def pick(self, context: Any, now: float) -> int:
         """A handle, or NO_ENDPOINT, SATURATED or DROPPED. The context is one of `distkit.balance`, or None."""
-        self._advance(now)
+        self.observe(now)
         if context is None:
             return self._pick(Wish())
         wish = self._wished(context)
@@ -243,7 +243,7 @@ class Picker(Table):
         count = n_or_keys if isinstance(n_or_keys, int) else len(n_or_keys)
         if not 0 <= count <= len(results):
             raise LocalError(f"out has room for {len(results)} picks, not for {count}")
-        self._advance(now)
+        self.observe(now)
         for i in range(count):
             wish = Wish()
             if keys is not None:
@@ -260,7 +260,7 @@ class Picker(Table):
             raise LocalError(f"a latency must be a finite number of seconds, at least 0, not {latency!r}")
         if not -(1 << 63) <= handle < 1 << 63:
             raise OverflowError(handle)
-        self._advance(now)
+        self.observe(now)
         slot, generation = handle & U32, handle >> 32
         if slot >= len(self.rows) or self.rows[slot].generation != generation or self.rows[slot].active == 0:
             self.stale += 1
@@ -299,6 +299,13 @@ class Picker(Table):
             self.listener.reported(slot, report, self.now)
         return True
 
+    def observe(self, now: float) -> None:
+        """It is so late now. Time that goes back counts as no time."""
+        if not -TIME_MAX <= now <= TIME_MAX:
+            raise LocalError(f"now must be a finite number of seconds, not {now!r}")
+        if now > self.now:
+            self.now = now
+
     # What is known.
 
     def slot(self, handle: int) -> int:
@@ -329,13 +336,6 @@ class Picker(Table):
         """The handle that names a row now."""
         self._tenant(slot)
         return self.rows[slot].generation << 32 | slot
-
-    def _advance(self, now: float) -> None:
-        """Time that goes back counts as no time."""
-        if not -TIME_MAX <= now <= TIME_MAX:
-            raise LocalError(f"now must be a finite number of seconds, not {now!r}")
-        if now > self.now:
-            self.now = now
 
     def _wished(self, context: Any) -> Wish | None:
         """What a context asks for; None: no endpoint has such tags."""
