@@ -56,6 +56,7 @@ class Faults:
         self.world = world
         self.healed = False
         self._cuts: Counter[Link] = Counter()
+        self._slowed: Counter[int] = Counter()
 
     def strike(self, fault: Fault) -> None:
         """The time of a fault, or of its end, has come."""
@@ -71,10 +72,12 @@ class Faults:
         world = self.world
         self.healed = True
         self._cuts.clear()
+        self._slowed.clear()
         world.network.heal()
         world.tell("heal", 0, links=[])
         for host in world.hosts.values():
-            host.slow, host.stalled_until, host.die_at = 1.0, 0, ""
+            host.slow, host.die_at = 1.0, ""
+            host.go_on()
             self._give_space(host)
             files = _files(host)
             if files is not None:
@@ -203,14 +206,17 @@ class Faults:
             host.jump(fault.seconds)
 
     def _slow(self, host: Host, fault: Fault) -> None:
+        self._slowed[host.id] += 1
         host.slow = 10.0
         self._over(host, fault, "quick")
 
     def _quick(self, host: Host, fault: Fault) -> None:
-        host.slow = 1.0
+        self._slowed[host.id] -= 1
+        if self._slowed[host.id] <= 0:
+            host.slow = 1.0
 
     def _stall(self, host: Host, fault: Fault) -> None:
-        host.stalled_until = max(host.stalled_until, self.world.timeline.now + int(fault.seconds * SECOND))
+        host.stall(self.world.timeline.now + int(fault.seconds * SECOND))
 
     def _full(self, host: Host, fault: Fault) -> None:
         disk = host.disk

@@ -24,6 +24,7 @@ _TICKS_MAX: Final = 100
 #: A full disk is asked for space again after this time, and an idle log proves its last sync.
 CLAIM_INTERVAL: Final = SECOND
 IDLE: Final = SECOND // 50
+_NEVER: Final = 1 << 63
 #: Flushes that wait for more input do so at most this long.
 _FLUSH_DELAY: Final = SECOND // 1000
 
@@ -44,7 +45,8 @@ class Host:
         self.starved = False  #: there was too little space to start
         self.boots = 0
         self.slow = 1.0  #: its disk takes so many times as long
-        self.stalled_until = 0
+        self._stalled_until = 0
+        self._done_at = _NEVER  # when the batch under way is on the disk
         self.peers: dict[int, int] = {}  #: with whom it believes to be connected, and which start of theirs that is
         self.die_at = ""  #: crash at this point, the next time that it is reached, see `distkit.sim.faults`
         self.guest: Any = None
@@ -104,6 +106,7 @@ class Host:
         world = self.world
         self.disk.lose(self._chance if power else None)
         self.die_at = ""
+        self._done_at = _NEVER
         self.peers.clear()
         guest, self.guest, self.machine = self.guest, None, None
         world.oracle.crashed(self)
@@ -283,19 +286,38 @@ class Host:
         options = self.world.scenario.disk
         delay = options.delay_min + exponential(self._chance, options.delay_mean)
         now = self.world.timeline.now
-        done = max(now, self.stalled_until) + int(delay * self.slow)
-        self.world.timeline.at(done, self.world.DISK, self.id, self.boots)
+        self._done(max(now, self._stalled_until) + int(delay * self.slow))
         return None
+
+    def _done(self, time: int) -> None:
+        """The batch under way will be done then."""
+        self._done_at = time
+        self.world.timeline.at(time, self.world.DISK, self.id, self.boots)
+
+    def stall(self, until: int) -> None:
+        """The disk stands still, and what is under way takes so much longer."""
+        before = max(self._stalled_until, self.world.timeline.now)
+        if until > before:
+            self._stalled_until = until
+            if self._done_at != _NEVER:
+                self._done(self._done_at + until - before)
+
+    def go_on(self) -> None:
+        """The disk stands still no more."""
+        self._stalled_until = 0
+        if self._done_at != _NEVER:
+            self._done(self.world.timeline.now)
 
     def disk_done(self, boot: int) -> None:
         """The batch is on the disk."""
-        if boot != self.boots or not self.up:
-            return None
+        if boot != self.boots or not self.up or self.world.timeline.now < self._done_at:
+            return None  # of a process that is gone, or before a stall
         if self.die_at == "written" or (self.die_at[:8] == "written " and self.disk.writes(self.die_at[8:])):
             return self._die("a crash came within a write")
         if self.paused:
             self._held.append(lambda: self.disk_done(boot))
             return None
+        self._done_at = _NEVER
         try:
             done = self.disk.complete()
         except StorageError as error:

@@ -88,7 +88,7 @@ def minority(stage: Stage) -> None:
     """A leader is left with one follower, or with none, and goes on for a while. Later it leads again, with messages
     on their way to it that are as old as its first leadership."""
     first, second, *others = stage.nodes
-    side = (first, second) if stage.chance(0.7) and len(others) > 1 else (first,)
+    side = (first, second) if stage.chance(0.8) and len(others) > 1 else (first,)
     stage.lead(0.0, first)
     parted, length = 1.2 + stage.between(0.0, 0.5), stage.between(1.2, 4.0)
     healed = parted + length
@@ -96,7 +96,7 @@ def minority(stage: Stage) -> None:
     stage.part(parted, side, length)
     for kind in ("AppendEntriesReply", "RequestVoteReply", "HeartbeatReply"):
         fate = stage.random.random()
-        if fate < 0.6:
+        if fate < (0.8 if kind == "RequestVoteReply" else 0.6):
             before = stage.between(0.0, 0.4)
             lasts = stage.between(1.0, 2.2) if kind == "HeartbeatReply" else stage.between(1.0, again - parted + 3.0)
             how = "hold" if fate < (0.2 if kind == "RequestVoteReply" else 0.4) else "echo"
@@ -210,8 +210,8 @@ def late_answers(stage: Stage) -> None:
         lasts = stage.between(0.2, 1.5)
         stage.at(time, "hold", second, lasts, "in AppendEntries")
         time += lasts + stage.between(0.05, 0.5)
-    if stage.chance(0.5):
-        stage.at(1.0 + stage.between(0.0, 1.0), "hold", second, stage.between(2.0, 12.0), "out Propose")
+    if stage.chance(0.7):
+        stage.at(1.0 + stage.between(0.0, 1.0), "hold", second, stage.between(3.0, 12.0), "out Propose")
     if stage.chance(0.3):
         stage.at(1.0 + stage.between(0.0, 1.0), "hold", second, stage.between(0.5, 4.0), "in ProposeReply")
     stage.call((second,), 0.5, length)
@@ -223,13 +223,16 @@ def struck_writes(stage: Stage) -> None:
     """The power fails within writes that replace what was there, that begin a log anew, and at the points of the way of
     a snapshot, on nodes whose disks are slow."""
     length = stage.between(3.0, 8.0)
+    if stage.chance(0.5):
+        for node in stage.nodes:
+            stage.at(0.0, "slow", node, length)
     for _ in range(4 + below(stage.random, 8)):
         node = stage.nodes[below(stage.random, len(stage.nodes))]
         point = _POINTS[below(stage.random, len(_POINTS))]
         time = stage.between(0.0, length)
         stage.at(time, "crash", node if stage.chance(0.7) else 0, stage.between(0.2, 1.5), point)
-        if stage.chance(0.3):
-            stage.at(max(0.0, time - 0.5), "slow", node, 1.0)
+        if stage.chance(0.6):
+            stage.at(max(0.0, time - 0.5), "slow", node, 1.5)
     for _ in range(below(stage.random, 4)):
         stage.at(stage.between(0.0, length), "isolate", 0, stage.between(1.0, 3.0))
     stage.call(tuple(stage.nodes), 0.0, length)
@@ -252,7 +255,7 @@ def seized(stage: Stage) -> None:
 #: Of replicas. What is there twice is drawn more often.
 PLOTS: Final[tuple[Plot, ...]] = (
     *(minority, minority, private_terms, private_terms, left_behind, left_behind, stalled),
-    *(restless, late_answers, struck_writes, seized),
+    *(restless, late_answers, struck_writes, struck_writes, seized),
 )
 
 
@@ -264,6 +267,7 @@ def hunted(random: Random, seed: int, machine: str, system: System, plots: Seque
     timeout = heartbeat * between(random, 3, 5)
     options = {**dict(system.options(random, random.random() < 0.5)), "heartbeat": heartbeat}
     options |= {"election_timeout": timeout, "entries": 4 + below(random, 40), "keep_entries": 0}
+    options |= {"forward_timeout": between(random, 0.2, 0.6)}  # so that a leader lives longer than patience lasts
     faults: list[Fault] = []
     calls: list[Call] = []
     busy: list[tuple[tuple[int, ...], float, float, str]] = []
@@ -284,12 +288,12 @@ def hunted(random: Random, seed: int, machine: str, system: System, plots: Seque
         wal=wal,
         by_bytes=wal,
         eager=between(random, 0.1, 0.9) if random.random() < 0.3 else 1.0,
-        sessions=random.random() < 0.5,
+        sessions=random.random() < 0.6,
         network=NetworkOptions(
             delay_min=int(log_between(random, 20_000, 500_000)),
             delay_mean=int(log_between(random, 50_000, 4_000_000)),
             loss=log_between(random, 0.001, 0.02) if random.random() < 0.2 else 0.0,
-            copy=log_between(random, 0.003, 0.1) if random.random() < 0.2 else 0.0,
+            copy=log_between(random, 0.01, 0.2) if random.random() < 0.4 else 0.0,
         ),
         disk=DiskOptions(
             delay_min=50_000,

@@ -70,6 +70,7 @@ MARKS: Final[dict[str, tuple[str, ...]]] = {
     "a node died while it fetched a snapshot": _BOTH,
     "a node died while it loaded a snapshot": _BOTH,
     "a node died while another fetched its snapshot": _BOTH,
+    "a leader died as it had given a snapshot": _HUNT,
     "a node came back and replayed its log": _BOTH,
     # clients
     "a call was refused: busy": _BOTH,

@@ -175,6 +175,7 @@ class Ledger:
         self.leaders: dict[int, int] = {}  # term -> node
         self.votes: dict[tuple[int, int], int] = {}  # (term, voter) -> candidate
         self.asked: dict[tuple[int, int], tuple[int, int]] = {}  # (term, candidate) -> end of the log it asked with
+        self.sounded: dict[tuple[int, int], tuple[int, int]] = {}  # the same of pre-votes: the best of several
         # (index, term) -> (term of the entry before, kind, payload, time)
         self.entries: dict[tuple[int, int], tuple[int, int, bytes, int]] = {}
         self.committed: list[int] = [0]  # index -> term
@@ -211,13 +212,14 @@ class Ledger:
         for target, message in write.then:
             if type(message) not in HELD:
                 fail("durability", "needs no disk but waits for it:", message)
-            if type(message) is RequestVoteReply and message.granted and not message.pre:
-                self._granted(node, target, message.term, held)
+            if type(message) is RequestVoteReply and message.granted:
+                self._granted(node, target, message, held)
 
-    def _granted(self, node: View, target: int, term: int, held: tuple[int, int]) -> None:
+    def _granted(self, node: View, target: int, message: RequestVoteReply, held: tuple[int, int]) -> None:
         """A vote goes to nobody whose log is older than that of the voter (paper 5.4.1): than what it held before this
         write, which has nothing older. (What the candidate asked with, if it asked, and did not just say so.)"""
-        asked = self.asked.get((term, target), held)
+        term = message.term
+        asked = (self.sounded if message.pre else self.asked).get((term, target), held)
         require(asked >= held, "election safety", "node", node.id, "voted in term", term, "for", target, asked, held)
 
     def recovered(self, node: View, records: Iterable[Any]) -> None:
@@ -315,8 +317,11 @@ class Ledger:
         require(few, "bounds", "node", node.id, "has too much under way to node", target, inflight)
 
     def _asked(self, node: View, message: RequestVote) -> None:
-        if not message.pre:
-            self.asked[message.term, node.id] = message.last_term, message.last_index
+        key, last = (message.term, node.id), (message.last_term, message.last_index)
+        if message.pre:
+            self.sounded[key] = max(last, self.sounded.get(key, last))
+        else:
+            self.asked[key] = last
         durable = node.durable
         if not message.pre and durable.term == message.term:
             require(durable.vote == node.id, "durability", "asks for votes without its own", message)

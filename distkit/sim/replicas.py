@@ -336,6 +336,7 @@ class ReplicaGuest:
         if offset + len(data) == snapshot.size:
             host.input("snapshot_sent", peer, True)
             if host.die_at == "given":
+                self.world.marks["a leader died as it had given a snapshot"] += 1
                 self.later(_GIVEN, host.crash, False)
         return pieces.piece(request, snapshot, data)
 

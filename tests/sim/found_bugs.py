@@ -58,6 +58,19 @@ FOUND = {
             ),
         ),
     ),
+    # A node took a snapshot of its own while an older one was on its way to it, removed the file that it was receiving,
+    # and ended itself when the last piece was there.
+    "the_file_of_a_fetch_is_removed": Bug(
+        "disk",
+        "hunt",
+        (
+            Patch(
+                "replica.snapshots",
+                "            if self._fetching is not None:\n                under_way.append(self._fetching[1])\n",
+                "",
+            ),
+        ),
+    ),
 }
 
 

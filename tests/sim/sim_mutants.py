@@ -148,21 +148,23 @@ CLASSIC = (
     _mutant(
         "acknowledgements of an earlier term count",
         "S",
-        500,
+        1000,
         (_STALE[0], _STALE[1], _STALE[1].replace("False", "kind is AppendEntriesReply")),
         ("raft.replication", "if progress is None or progress.session != session:", "if progress is None:"),
+        profile="hunt",
+        rare=True,
     ),
     _mutant(
         "votes of an earlier term count",
         "S",
-        500,
+        300,
         (_STALE[0], _STALE[1], _STALE[1].replace("False", "kind is RequestVoteReply and not message.pre")),
         (
             "raft.election",
             "message.pre != s.pre or message.term != expected:",
             "message.pre != s.pre or message.term > expected:",
         ),
-        profile="five",
+        profile="hunt",
     ),
     _mutant(
         "a leader sends without regard to its window",
@@ -179,7 +181,7 @@ CLASSIC = (
     _mutant(
         "a proposal ends as superseded when it is truncated",
         "S",
-        1000,
+        100,
         (
             "raft.follower",
             "    s.window.truncate(index)\n",
@@ -194,6 +196,7 @@ CLASSIC = (
             "from distkit.core import Space\n",
             "from collections import deque\nfrom distkit.core import Outcome, Reply, Space\n",
         ),
+        profile="hunt",
     ),
 )
 
@@ -254,8 +257,10 @@ REPLICA = (
     _mutant(
         "a session takes up what its client is done with",
         "S",
-        3000,
+        2000,
         ("replica.sessions", "        if sequence < state.lowest:\n", "        if sequence < 0:\n"),
+        profile="hunt",
+        rare=True,
     ),
     _mutant(
         "a forwarded frame that comes twice is proposed twice",
@@ -307,12 +312,13 @@ REPLICA = (
     _mutant(
         "an answer to an earlier start of the node is taken",
         "S",
-        3000,
+        300,
         (
             "replica.proposals",
             "        if message.origin != self._origin or forward is None",
             "        if forward is None",
         ),
+        profile="hunt",
     ),
     _mutant(
         "answers after one that was lost are taken",
@@ -348,13 +354,13 @@ REPLICA = (
     _mutant(
         "what a snapshot replaced counts as refused",
         "S",
-        500,
+        1000,
         (
             "replica.proposals",
             "            self._end(batch, Outcome.LOST, Reason.SNAPSHOT, self._raft.leader)",
             "            self._end(batch, Outcome.REFUSED, Reason.SNAPSHOT, self._raft.leader)",
         ),
-        profile="swarm",
+        profile="hunt",
     ),
     _mutant(
         "a snapshot brings no sessions",
@@ -389,19 +395,21 @@ REPLICA = (
     _mutant(
         "old files go before the mark of the new snapshot is durable",
         "S",
-        300,
+        1000,
         (
             "replica.snapshots",
             "        while self._marks and self._marks[0][0] <= token:\n",
             "        while self._marks:\n",
         ),
+        profile="hunt",
+        rare=True,
     ),
     _mutant(
         "the machine sees a snapshot that was not fetched",
         "S",
-        500,
+        1000,
         ("replica.snapshots", "replace(message, snapshot=snapshot)", "message"),
-        profile="swarm",
+        profile="hunt",
     ),
     _mutant(
         "a snapshot is taken for one entry more than it holds",
@@ -466,9 +474,9 @@ LOG = (
     _mutant(
         "the old segment is not synced before the new one begins",
         "S",
-        100,
+        1000,
         ("log.wal", "        self.sync()\n        old, old_handle", "        old, old_handle"),
-        profile="swarm",
+        profile="hunt",
     ),
     _mutant(
         "what was not proven is not written again at a start",
@@ -498,13 +506,23 @@ LOG = (
 #: What a patch of the bug tables needs that is not caught within 30 of 300 lite seeds: profile, seeds, rare.
 _NEEDS = {
     "02 half of the voters is a quorum for commit": ("swarm", 100, False),
+    "03 a hint is taken for what matches": ("hunt", 300, False),
+    "06 an append commits up to the own last entry": ("hunt", 1000, True),
+    "08 every answer counts as another voter": ("hunt", 1000, True),
+    "09 a node votes while its snapshot is not durable": ("hunt", 1000, True),
     "09 the longer log wins whatever its term": ("lite", 1000, True),
     "17 reads do not wait for a commit of the own term": ("lite", 2000, False),
     "18 all rounds have the same position": ("lite", 1000, False),
+    "18 one answer confirms a read": ("hunt", 300, False),
+    "18 reads join the round under way": ("hunt", 300, False),
+    "18 questions of a follower have the same position": ("hunt", 300, False),
+    "18 questions of every start look the same": ("hunt", 300, False),
     "23 a leader of an old term is not told": ("lite", 2000, True),
     "26 an acknowledgement that makes room leaves the flush out": ("swarm", 1000, True),
     "32 entries that were removed later are replayed": ("lite", 1000, False),
+    "a leader that lost its place ends its tickets": ("hunt", 1000, False),
     "a read is answered without asking a quorum": ("lite", 1000, False),
+    "tickets of an earlier leadership are in the way": ("hunt", 1000, True),
 }
 
 

@@ -60,6 +60,7 @@ def test_a_sound_group_passes() -> None:
         ("fetched", 2, "a crash came within a write"),
         ("loading", 2, "a node died while it loaded a snapshot"),
         ("giving", 0, "a node died while another fetched its snapshot"),
+        ("given", 0, "a leader died as it had given a snapshot"),
     ],
 )
 def test_a_node_dies_at_each_point_of_the_way_of_a_snapshot(point: str, victim: int, mark: str) -> None:
@@ -67,6 +68,24 @@ def test_a_node_dies_at_each_point_of_the_way_of_a_snapshot(point: str, victim: 
     outcome = seen(faults=(cut_off, Fault(int(2.45 * SECOND), "crash", victim, 1.0, point)))
     assert outcome.rule == ""
     assert outcome.marks.get(mark) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail", "mark"),
+    [
+        ("crash", "boot", "a crash came while a node started"),
+        ("crash", "written SnapshotMark", "a crash came within a write"),
+        ("misdirect", "", "a write went astray"),
+    ],
+)
+def test_the_log_that_ships_survives_what_strikes_its_writes_and_its_start(kind: str, detail: str, mark: str) -> None:
+    struck = 0
+    for time in (1, 2, 3):
+        faults = (Fault(time * SECOND, kind, 2, 0.2, detail), Fault(3 * SECOND + SECOND // 2, "crash", 2, 0.2, "kill"))
+        outcome = run(Scenario("raft", 1, 3, 4.0, wal=True, machine_options=OPTIONS, calls=calls(60), faults=faults))
+        assert outcome.rule == ""
+        struck += outcome.marks.get(mark, 0)
+    assert struck
 
 
 def test_nodes_that_need_a_snapshot_are_struck_while_they_get_it() -> None:

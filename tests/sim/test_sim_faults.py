@@ -241,6 +241,21 @@ def test_a_stalled_disk_stands_still_for_a_while() -> None:
     assert times(toys)[0] == times(toys)[-1] == 2
 
 
+def test_a_batch_under_way_waits_for_a_stalled_disk_and_the_heal_ends_that() -> None:
+    for length, end in ((0.3, 700), (1000.0, 1000)):
+        toys = Toys(Steady)
+        toys.run(disk=DiskOptions(40 * MS, 0), faults=(fault("stall", 400, 1, length),))
+        durable = [time // MS for time, _ in toys.told("durable", 1)]
+        assert [time for time in durable if 400 <= time < end] == []
+        assert [time for time in durable if end <= time < end + 41]
+
+
+def test_a_disk_is_slow_until_the_last_fault_that_makes_it_so_is_over() -> None:
+    toys = Toys(Steady)
+    toys.run(disk=DiskOptions(2 * MS, 0), faults=(fault("slow", 310, 1, 0.3), fault("slow", 350, 1, 0.1)))
+    assert times(toys)[:18] == [2] * 6 + [20] * 6 + [2] * 6
+
+
 def test_the_heal_makes_slow_disks_quick() -> None:
     toys = Toys(Steady)
     toys.run(disk=DiskOptions(2 * MS, 0), faults=(fault("slow", 310, 1, 500.0),))
