@@ -131,7 +131,8 @@ class SwimGroup:
         self.calm_from = 0  #: no node is stalled from this slot on
         self.faults = self.planned_faults()
         for node in range(scenario.nodes):
-            self.schedule(node, 0, 0.0)
+            self.wake[node] = 1
+            self.wheel[1].append((node, "", None))
 
     def planned_faults(self) -> list[tuple[int, int, Stall | None]]:
         """(slot, node, stall or crash), the last one first."""
@@ -173,6 +174,8 @@ class SwimGroup:
         machines, wake, wheel, up, places = self.machines, self.wake, self.wheel, self.up, self.places
         node_of, random, loss, stalled = self.node_of, self.random, self.scenario.loss, self.stalled
         least, most = self.scenario.delay
+        far = slot + _WHEEL - 1
+        horizon = far / SLOTS
         messages = 0
         first, span = round(least * SLOTS), (round((most - least) * SLOTS) + 1) / (1 - loss)
         for node, source, message in happening:
@@ -185,9 +188,6 @@ class SwimGroup:
                 continue
             elif machine.deadline() <= now:
                 machine.tick(now)
-            else:
-                self.schedule(node, slot, machine.deadline())
-                continue
             output = machine.flush(now)
             if output is not None:
                 sends = output.sends
@@ -201,16 +201,16 @@ class SwimGroup:
                 if output.events:
                     self.judge(slot, node, output.events)
             due = machine.deadline()
-            planned = wake[node]
-            if planned <= slot or due * SLOTS < planned - 1:
-                self.schedule(node, slot, due)
+            if due < horizon:
+                wanted = int(due * SLOTS) + 1
+                if wanted <= slot:
+                    wanted = slot + 1
+            else:
+                wanted = far
+            if wanted != wake[node] and (wanted != far or wake[node] <= slot):
+                wake[node] = wanted
+                wheel[wanted & _MASK].append((node, "", None))
         self.messages += messages
-
-    def schedule(self, node: int, slot: int, due: float) -> None:
-        """Look at the timers of a node when its deadline has passed."""
-        wanted = int(due * SLOTS) + 1 if due < 1e9 else _NEVER
-        self.wake[node] = wanted = max(slot + 1, min(wanted, slot + _WHEEL - 1))
-        self.wheel[wanted & _MASK].append((node, "", None))
 
     def hold(self, slot: int, node: int, source: str, message: Any) -> bool:
         """Whether the node is stalled, so that this has to wait."""
