@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from builds import builds, outcome
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from distkit._fast import bounded as used
@@ -232,6 +232,7 @@ def test_who_has_no_point_on_a_ring_helps_when_all_others_are_full(bounded: Any)
     factor=st.integers(100, 200),
     excluded=st.sets(st.integers(0, 7), max_size=3),
 )
+@example([1, 2, 3, 4, 5, 1, 1, 1], [number * (TOP // 97) for number in range(60)], 100, {3, 4, 5})
 def test_envoys_rule_is_as_defined(weights: list[int], hashes: list[int], factor: int, excluded: set[int]) -> None:
     for build in (USED, TWIN):
         order, active = order_of(build, "maglev"), [0] * 8
