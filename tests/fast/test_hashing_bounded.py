@@ -252,6 +252,16 @@ def test_envoys_rule_is_as_defined(weights: list[int], hashes: list[int], factor
                 assert active[expected] <= slots[expected] + 1
 
 
+def test_envoy_multiplies_by_a_share_that_is_rounded_already(bounded: Any) -> None:
+    caps = []
+    for rule in (bounded.EXACT, bounded.ENVOY):
+        balancer = bounded.Bounded(order_of(own(bounded), "jump", 2), [7, 18], 100, rule)
+        for number in range(24):
+            balancer.pick(number << 58)
+        caps.append(balancer.cap(0))
+    assert caps == [7, 8]  # of 25; 7 / 25 is a little more in double precision
+
+
 def test_envoy_may_be_above_by_one_and_the_others_not(bounded: Any) -> None:
     most = {}
     for rule in (bounded.EXACT, bounded.HAPROXY, bounded.ENVOY):
