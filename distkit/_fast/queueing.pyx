@@ -4,6 +4,7 @@ cimport cython
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
+from libc.string cimport memset
 
 from distkit._fast.picker cimport Picker
 
@@ -40,6 +41,7 @@ cdef enum:
     GIVEN_UP = 3
 
     NONE = -1
+    KNOWN_MAX = 64
 
 cdef double PROBE_SHARE = 0.1
 cdef double REFUSE_TIME = 0.001
@@ -51,7 +53,7 @@ cdef struct Server:
     double hang
     double paused
     double paused_until
-    double recent
+    double known[KNOWN_MAX]
     double virtual
     double stamp
     int64_t capacity
@@ -75,6 +77,7 @@ cdef struct Attempt:
     int32_t client
     int32_t server
     int32_t next
+    int32_t found
     int32_t state
 
 
@@ -96,6 +99,21 @@ cdef struct Event:
 
 cdef inline bint sooner(const Event* one, const Event* other) noexcept nogil:
     return one.when < other.when or (one.when == other.when and one.order < other.order)
+
+
+cdef inline int64_t in_flight(const Server* server) noexcept nogil:
+    return server.share_count if server.shared else server.running + server.queued
+
+
+cdef double known_latency(const Server* server, int64_t in_flight) noexcept nogil:
+    cdef int64_t place = min(in_flight, KNOWN_MAX - 1)
+    cdef int64_t step
+    for step in range(KNOWN_MAX):
+        if step <= place and server.known[place - step]:
+            return server.known[place - step]
+        if place + step < KNOWN_MAX and server.known[place + step]:
+            return server.known[place + step]
+    return 0.0
 
 
 cdef void* grown(void* memory, int64_t count, size_t size) except NULL:
@@ -170,12 +188,12 @@ cdef class Queueing:
             self.picker_at[index] = <void*>picker
             index += 1
         self.servers = <Server*>grown(NULL, len(servers), sizeof(Server))
+        memset(self.servers, 0, len(servers) * sizeof(Server))
+        cdef Server* server
         for capacity, shared in servers:
-            self.servers[self.server_count] = Server(
-                slow=1.0, fail=0.0, hang=0.0, paused=0.0, paused_until=0.0, recent=0.0, virtual=0.0, stamp=0.0,
-                capacity=capacity, running=0, queued=0, first=NONE, last=NONE, sharing=NULL, share_count=0,
-                share_room=0, version=0, shared=shared,
-            )
+            server = &self.servers[self.server_count]
+            server.slow, server.capacity, server.shared = 1.0, capacity, shared
+            server.first = server.last = NONE
             self.server_count += 1
         self.round_trip = round_trip
         self.timeout = timeout
@@ -304,7 +322,7 @@ cdef class Queueing:
         self.attempt_count += 1
         self.attempts[number] = Attempt(
             began=self.now, end=0.0, paused=0.0, handle=handle, request=request, client=client, server=server,
-            next=NONE, state=WAITING,
+            next=NONE, found=0, state=WAITING,
         )
         if self.prober is not None:
             for probe, probed in self.prober.wanted(client, self.now):
@@ -360,6 +378,7 @@ cdef class Queueing:
 
     cdef int receive(self, int32_t index, int32_t number) except -1:
         cdef Server* server = &self.servers[index]
+        self.attempts[number].found = <int32_t>min(in_flight(server), KNOWN_MAX - 1)
         if server.shared:
             self.share(server)
             self.attempts[number].end = server.virtual + self.demands[self.attempts[number].request]
@@ -407,7 +426,8 @@ cdef class Queueing:
 
     cdef int answer(self, Server* server, int32_t number) except -1:
         cdef double took = self.now - self.attempts[number].began
-        server.recent = took if server.recent == 0.0 else server.recent + PROBE_SHARE * (took - server.recent)
+        cdef double* known = &server.known[self.attempts[number].found]
+        known[0] = took if known[0] == 0.0 else known[0] + PROBE_SHARE * (took - known[0])
         if self.round_trip > 0:
             return self.schedule(self.now + self.round_trip, TELL, number, 0)
         return self.tell(number, OK)
@@ -496,8 +516,8 @@ cdef class Queueing:
         cdef Server* server = &self.servers[probe.server]
         if server.hang >= 1.0:
             return 0
-        probe.in_flight = server.share_count if server.shared else server.running + server.queued
-        probe.latency = server.recent
+        probe.in_flight = in_flight(server)
+        probe.latency = known_latency(server, probe.in_flight)
         return self.schedule(max(self.now, server.paused_until) + self.probe_time / 2, ANSWER, number, 0)
 
     # -- events --------------------------------------------------------------------------------------------------------

@@ -180,7 +180,7 @@ class Asking:
 def test_probes_see_the_load_on_their_way(build: Build) -> None:
     asking = Asking()
     simulate(build, [(1, False)], [(0.0, 2.0), (1.0, 2.0), (5.0, 1.0)], prober=asking, probe_time=0.5)
-    assert asking.answers == [(0, 100, 1, 0.0, 0.5), (0, 101, 2, 0.0, 1.5), (0, 102, 1, 2.1, 5.5)]
+    assert asking.answers == [(0, 100, 1, 0.0, 0.5), (0, 101, 2, 0.0, 1.5), (0, 102, 1, 3.0, 5.5)]
 
 
 def test_clients_have_pickers_of_their_own(build: Build) -> None:

@@ -113,6 +113,18 @@ def test_with_slow_servers_who_looks_at_latency_wins() -> None:
     assert p99("peak_ewma", "slow-servers") < 0.25 * min(turns, fewest)
 
 
+def test_prequal_has_six_times_less_of_a_tail_with_slow_servers_and_loses_where_servers_compute() -> None:
+    """The two cases that its users publish: waiting for something else, two of sixteen being slow; and a closed loop."""
+    tails = {name: p99(name, "slow-servers") for name in ("round_robin", "least_connections", "prequal")}
+    assert 6 * tails["prequal"] < min(tails["round_robin"], tails["least_connections"])
+    scenario = dataclasses.replace(SCENARIOS["cpu-bound"], requests=40_000)
+    goodput = {
+        name: measure(simulate(options(name), scenario, 1)).goodput
+        for name in ("round_robin", "least_connections", "prequal")
+    }
+    assert goodput["prequal"] < 0.9 * min(goodput["round_robin"], goodput["least_connections"])
+
+
 def test_old_news_makes_the_least_loaded_no_better_than_two_choices() -> None:
     fresh, stale = dataclasses.replace(SCENARIOS["even"], requests=60_000), SCENARIOS["stale"]
     gains = []

@@ -33,8 +33,10 @@ _OK, _ERROR, _TIMEOUT = 0, 1, 2
 _ARRIVE, _COMPLETE, _SHARED, _REFUSE, _TELL, _PROBE, _ANSWER = range(7)
 _WAITING, _RUNNING, _ENDED, _GIVEN_UP = range(4)
 
-#: Of the newest latency in what a server tells a probe.
+#: A server tells a probe what latency it knows for as many requests in flight as it has: averages to which the newest
+#: adds this share, for up to so many.
 _PROBE_SHARE: Final = 0.1
+_KNOWN_MAX: Final = 64
 #: How long a server takes to say that it fails a request, in seconds.
 _REFUSE_TIME: Final = 0.001
 ATTEMPTS_MAX: Final = 1 << 28
@@ -52,7 +54,7 @@ class Prober(Protocol):
 
 class _Server:
     __slots__ = (
-        *("capacity", "fail", "hang", "paused", "paused_until", "queue", "recent", "running", "shared", "sharing"),
+        *("capacity", "fail", "hang", "paused", "paused_until", "known", "queue", "running", "shared", "sharing"),
         *("slow", "stamp", "version", "virtual"),
     )
 
@@ -66,7 +68,7 @@ class _Server:
         self.paused_until = 0.0
         self.running = 0
         self.queue: list[int] = []
-        self.recent = 0.0  # latency as the server sees it, recent ones weigh more
+        self.known = [0.0] * _KNOWN_MAX  # latencies by requests in flight as they came, 0: none
         # Processor sharing: work that each request has got since the start, and when that was reckoned.
         self.virtual = 0.0
         self.stamp = 0.0
@@ -75,7 +77,7 @@ class _Server:
 
 
 class _Attempt:
-    __slots__ = ("began", "client", "end", "handle", "paused", "request", "server", "state")
+    __slots__ = ("began", "client", "end", "found", "handle", "paused", "request", "server", "state")
 
     def __init__(self, request: int, client: int, handle: int, server: int, began: float) -> None:
         self.request = request
@@ -84,6 +86,7 @@ class _Attempt:
         self.server = server
         self.began = began  # at the client
         self.end = 0.0  # in virtual time of a shared server
+        self.found = 0  # requests in flight at the server before it
         self.paused = 0.0
         self.state = _WAITING
 
@@ -324,6 +327,7 @@ class Queueing:
     # -- servers -------------------------------------------------------------------------------------------------------
 
     def _receive(self, server: _Server, attempt: int) -> None:
+        self._attempts[attempt].found = min(self._in_flight(server), _KNOWN_MAX - 1)
         if server.shared:
             self._share(server)
             self._attempts[attempt].end = server.virtual + self._demands[self._attempts[attempt].request]
@@ -333,6 +337,9 @@ class Queueing:
             self._start(server, attempt)
         else:
             server.queue.append(attempt)
+
+    def _in_flight(self, server: _Server) -> int:
+        return len(server.sharing) if server.shared else server.running + len(server.queue)
 
     def _start(self, server: _Server, attempt: int) -> None:
         started = self._attempts[attempt]
@@ -354,8 +361,9 @@ class Queueing:
         self._answer(server, attempt)
 
     def _answer(self, server: _Server, attempt: int) -> None:
-        took = self.now - self._attempts[attempt].began
-        server.recent = took if server.recent == 0.0 else server.recent + _PROBE_SHARE * (took - server.recent)
+        ended = self._attempts[attempt]
+        took, known = self.now - ended.began, server.known[ended.found]
+        server.known[ended.found] = took if known == 0.0 else known + _PROBE_SHARE * (took - known)
         if self._round_trip > 0.0:
             self._schedule(self.now + self._round_trip, _TELL, attempt, 0)
         else:
@@ -427,10 +435,20 @@ class Queueing:
         asked = self._servers[server]
         # A server that hangs for all does not answer probes either.
         if asked.hang < 1.0:
-            in_flight = len(asked.sharing) if asked.shared else asked.running + len(asked.queue)
-            self._seen.append((client, probe, in_flight, asked.recent))
+            in_flight = self._in_flight(asked)
+            self._seen.append((client, probe, in_flight, self._latency(asked, in_flight)))
             when = max(self.now, asked.paused_until) + self._probe_time / 2
             self._schedule(when, _ANSWER, len(self._seen) - 1, 0)
+
+    def _latency(self, server: _Server, in_flight: int) -> float:
+        """What is known for as many requests in flight, or for the next such number; 0.0: nothing."""
+        place = min(in_flight, _KNOWN_MAX - 1)
+        for step in range(_KNOWN_MAX):
+            if step <= place and server.known[place - step]:
+                return server.known[place - step]
+            if place + step < _KNOWN_MAX and server.known[place + step]:
+                return server.known[place + step]
+        return 0.0
 
     # -- events --------------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from distkit._fast import queueing
 from distkit.balance import Cluster, ClusterOptions, Endpoint, Outcome
+from distkit.balance.cluster import LOAD_PROBE
 from distkit.balance.events import Probe
 from distkit.sim.queueing.scenarios import Floats, Requests, Scenario, draw
 
@@ -98,8 +99,9 @@ class _Clients:
     def wanted(self, client: int, now: float) -> Sequence[tuple[int, int]]:
         """See Prober."""
         events = self.clusters[client].events()
-        return [(each.probe_id, self._servers[each.id]) for each in events if isinstance(each, Probe)]
+        # Numbers of load probes have their highest bit set, for which the kernel's have no room.
+        return [(each.probe_id ^ LOAD_PROBE, self._servers[each.id]) for each in events if isinstance(each, Probe)]
 
     def answered(self, client: int, probe: int, in_flight: int, latency: float, now: float) -> None:
         """See Prober."""
-        self.clusters[client].probed(probe, Outcome.OK, in_flight, latency, now)
+        self.clusters[client].probed(probe ^ LOAD_PROBE, Outcome.OK, in_flight, latency, now)
