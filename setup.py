@@ -78,7 +78,8 @@ def kernels(mode: str) -> list[Extension]:
     if sys.platform == "win32":
         compile_flags, link_flags = [], []
     else:
-        compile_flags = ["-Wall", "-Wextra", *compile_flags]
+        # Twins round after each operation, so no fused ones: some compilers use them by default (GCC on ARM).
+        compile_flags = ["-Wall", "-Wextra", "-ffp-contract=off", *compile_flags]
     extensions = [
         Extension(
             source.removesuffix(".pyx").replace(os.sep, "."),

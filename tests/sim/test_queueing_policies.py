@@ -114,7 +114,7 @@ def test_with_slow_servers_who_looks_at_latency_wins() -> None:
 
 
 def test_prequal_has_six_times_less_of_a_tail_with_slow_servers_and_loses_where_servers_compute() -> None:
-    """The two cases that its users publish: waiting for something else, two of sixteen being slow; and a closed loop."""
+    """The cases that its users publish: servers that wait, two of sixteen slow ones; and a closed loop."""
     tails = {name: p99(name, "slow-servers") for name in ("round_robin", "least_connections", "prequal")}
     assert 6 * tails["prequal"] < min(tails["round_robin"], tails["least_connections"])
     scenario = dataclasses.replace(SCENARIOS["cpu-bound"], requests=40_000)
