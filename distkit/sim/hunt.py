@@ -148,14 +148,19 @@ def left_behind(stage: Stage) -> None:
     stage.lead(0.0, first)
     length = stage.between(2.0, 6.0)
     stage.call((first,), 1.0, 2.0 + length, "write")
-    stage.part(1.2, (second, third) if many else (second,), length)
     healed = 1.2 + length
+    if many and stage.chance(0.5):  # they hear of the leader and its death, and one of them stays behind
+        for node, kind in ((second, "AppendEntries"), (third, "AppendEntries"), (third, "InstallSnapshot")):
+            stage.at(1.2, "mute", node, length + 2.0, f"in {kind}")
+        stage.at(1.2 + stage.between(0.0, length), "crash", 0, stage.between(1.0, 4.0), "given")
+        return
+    stage.part(1.2, (second, third) if many else (second,), length)
     if many and stage.chance(0.5):
         stage.part(healed, (third,), stage.between(0.05, 0.6))
     stage.call((first,), healed, healed + 3.0, "write")
     fate = stage.random.random()
-    if fate < 0.5:
-        stage.at(healed, "crash", 0, stage.between(1.0, 4.0), "given" if fate < 0.35 else "giving")
+    if fate < 0.55:
+        stage.at(healed, "crash", 0, stage.between(1.0, 4.0), "given" if fate < 0.45 else "giving")
         if stage.chance(0.5):
             stage.at(healed, "slow", second, 3.0)
     elif fate < 0.8:  # it fetches slowly, and is offered what is newer meanwhile

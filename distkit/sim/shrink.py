@@ -152,5 +152,5 @@ class Shrinker:
 
 
 def _known(detail: str, nodes: int) -> bool:
-    """Whether all links of a cut are between nodes that are left."""
-    return all(int(end) <= nodes for link in detail.split() if ">" in link for end in link.split(">"))
+    """Whether all nodes of a detail are left: the ends of links that are cut, peers whose messages are held."""
+    return all(int(end) <= nodes for word in detail.split() for end in word.split(">") if end.isdecimal())

@@ -257,10 +257,9 @@ REPLICA = (
     _mutant(
         "a session takes up what its client is done with",
         "S",
-        2000,
+        1000,
         ("replica.sessions", "        if sequence < state.lowest:\n", "        if sequence < 0:\n"),
         profile="hunt",
-        rare=True,
     ),
     _mutant(
         "a forwarded frame that comes twice is proposed twice",
@@ -402,7 +401,6 @@ REPLICA = (
             "        while self._marks:\n",
         ),
         profile="hunt",
-        rare=True,
     ),
     _mutant(
         "the machine sees a snapshot that was not fetched",
@@ -507,9 +505,9 @@ LOG = (
 _NEEDS = {
     "02 half of the voters is a quorum for commit": ("swarm", 100, False),
     "03 a hint is taken for what matches": ("hunt", 300, False),
-    "06 an append commits up to the own last entry": ("hunt", 1000, True),
-    "08 every answer counts as another voter": ("hunt", 1000, True),
-    "09 a node votes while its snapshot is not durable": ("hunt", 1000, True),
+    "06 an append commits up to the own last entry": ("hunt", 1000, False),
+    "08 every answer counts as another voter": ("hunt", 1000, False),
+    "09 a node votes while its snapshot is not durable": ("hunt", 1000, False),
     "09 the longer log wins whatever its term": ("lite", 1000, True),
     "17 reads do not wait for a commit of the own term": ("lite", 2000, False),
     "18 all rounds have the same position": ("lite", 1000, False),
