@@ -92,6 +92,12 @@ def test_all_of_a_small_synod_is_tried_and_nothing_is_wrong():
     assert (found.states, found.depth, found.complete, found.broken) == (11_841, 34, True, None)
 
 
+@pytest.mark.parametrize(("bounds", "states"), [((1, 1, 2, 1), 26), ((2, 2, 2, 0), 1071)])
+def test_all_is_tried_where_proposers_are_acceptors_too(bounds, states):
+    found = search(Cluster(SynodSubject(*bounds, together=True)), states_max=10_000)
+    assert (found.states, found.complete, found.broken) == (states, True, None)
+
+
 @pytest.mark.process
 def test_all_of_a_synod_of_three_with_two_values_two_ballots_and_a_crash_is_tried():
     found = search(Cluster(SynodSubject(3, 2, 2, 1)))

@@ -170,7 +170,7 @@ class SynodSubject:
         known = [ledger.writes[node.id, node.boots, each.token] for each in node.writes]
         ledger.writes = {(node.id, 1, number): each for number, each in enumerate(known, 1)}
         for place, (_, promised, own) in enumerate(s.outstanding):
-            s.outstanding[place] = (place + 1, promised, own)
+            s.outstanding[place] = (place + 1, promised, list(dict.fromkeys(own)))  # heard twice at once is heard once
         node.writes = [_write(number, each, each.then) for number, each in enumerate(node.writes, 1)]
         s.token = len(node.writes)
         ledger.replies.clear()
