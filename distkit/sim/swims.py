@@ -164,7 +164,8 @@ class SwimGroup:
                 wheel[slot & _MASK] = []
                 self.events += len(happening)
                 if slot < self.calm_from:
-                    happening = [each for each in happening if not self.hold(slot, *each)]
+                    stalled = self.stalled
+                    happening = [each for each in happening if stalled[each[0]] <= slot or not self.hold(slot, *each)]
                 self.step(slot, happening)
             self.slot = slot
 

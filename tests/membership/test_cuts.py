@@ -54,6 +54,8 @@ def test_a_second_report_on_one_ring_counts_for_nothing():
         assert detector.report("a", 3) == ()
     reported(detector, "a", 2)
     assert detector.in_flux == ()
+    reported(detector, "b", H)
+    assert detector.report("b", 0) == ()
 
 
 def test_observers_that_are_in_flux_or_sure_themselves_count_as_reports():
@@ -65,6 +67,14 @@ def test_observers_that_are_in_flux_or_sure_themselves_count_as_reports():
     assert detector._rings["a"].bit_count() == H - 1
     watched["a"][H - 1] = "b"
     assert detector.infer(lambda subject: watched[subject][:K]) == ("b", "a")
+
+
+def test_two_that_watch_each_other_are_proposed_together():
+    detector = CutDetector()
+    for subject in "ab":
+        reported(detector, subject, H - 1)
+    watched = {"a": ["x"] * (H - 1) + ["b"], "b": ["x"] * (H - 1) + ["a"]}
+    assert detector.infer(lambda subject: watched[subject]) == ("a", "b")
 
 
 def test_an_observer_that_is_up_is_no_report():

@@ -157,6 +157,17 @@ def test_two_keys_with_one_id_both_open():
     assert both.open(packets(KEY).seal(SAMPLE)) == SAMPLE
 
 
+def test_each_packet_has_its_own_nonce():
+    sides = packets(KEY)
+    assert len({sides.seal(SAMPLE) for _ in range(100)}) == 100
+
+
+def test_claims_that_no_member_makes_do_not_pass():
+    sides = packets(KEY)
+    with pytest.raises(PeerError, match="unknown status 9"):
+        sides.open(sides.seal(Gossip((Claim(9, "n1", 1, "n2", "", b""),))))
+
+
 def test_nothing_of_a_message_can_be_read():
     datagram = packets(KEY).seal(Gossip((alive("a-name-to-look-for"),)))
     assert b"name" not in datagram

@@ -62,6 +62,16 @@ def test_after_a_rolling_restart_every_node_is_alive_with_one_incarnation(seed, 
     agreed(world)
 
 
+def test_a_restart_with_the_same_incarnation_and_other_metadata_is_seen():
+    world = World(4)
+    world.run(5.0)
+    world.kill("n3")
+    world.start("n3", contact="n0", metadata=b"new")
+    world.run(5.0)
+    agreed(world)
+    assert {swim.member("n3").metadata for swim in world.swims.values()} == {b"new"}
+
+
 def test_who_restarts_with_a_lower_incarnation_goes_above_what_others_remember():
     world = World(4)
     world.run(5.0)
@@ -116,6 +126,16 @@ def test_a_node_that_hears_nothing_doubts_itself():
     world.run(4.0)
     assert world.swims["n4"].status().awareness > 0
     assert {world.swims[f"n{number}"].status().awareness for number in (0, 1, 2, 3)} == {0}
+
+
+def test_in_a_large_group_a_suspended_node_compares_tables_at_once():
+    lone = Lone(size=300)
+    lone.run(40.0)
+    assert lone.state.sync_due > lone.now + 61
+    lone.now += 60.0
+    lone.swim.tick(lone.now)
+    sends = [(lone.now, *each) for each in lone.sent()] + lone.run(0.1)
+    assert [each for each in sends if type(each[2]) is SyncRequest]
 
 
 def test_a_suspended_node_comes_back_although_all_others_have_forgotten_it():
@@ -391,6 +411,12 @@ def test_other_messages_and_addresses_are_local_errors():
 def test_messages_that_no_member_sends_are_found(message):
     with pytest.raises(PeerError):
         check_message(message)
+
+
+def test_names_have_a_bound():
+    check_message(Gossip((alive("x" * 128, address="a:1"),)))
+    with pytest.raises(PeerError):
+        check_message(Gossip((alive("x" * 129, address="a:1"),)))
 
 
 def test_messages_that_members_send_pass():

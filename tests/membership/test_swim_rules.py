@@ -115,6 +115,13 @@ def test_of_the_dead_nothing_need_be_known():
     assert lone.swim.status().counters == {"unknown_member": 3}
 
 
+def test_the_dead_of_a_table_do_not_become_members():
+    lone = Lone()
+    claims = [Claim(status, "x1", 1, "", "10.0.0.9:1", b"") for status in (Status.DEAD, Status.LEFT)]
+    assert lone.hear(*claims) == []
+    assert lone.swim.member("x1") is None
+
+
 # -- the own incarnation ----------------------------------------------------------------------------------------------
 
 
@@ -179,11 +186,12 @@ def test_nobody_waits_longer_than_2n_minus_1_periods():
 
 
 def test_who_joins_is_probed_in_the_same_round():
-    lone = Lone(size=9)
-    first = probed(lone, 3)
-    lone.hear(alive("n9"))
-    rest = probed(lone, 6)
-    assert sorted(first + rest) == [f"n{number}" for number in range(1, 10)]
+    for seed in range(5):
+        lone = Lone(size=9, seed=seed)
+        first = probed(lone, 3)
+        lone.hear(alive("n9"))
+        rest = probed(lone, 6)
+        assert sorted(first + rest) == [f"n{number}" for number in range(1, 10)]
 
 
 def test_who_leaves_does_not_disturb_the_round():
@@ -265,6 +273,13 @@ def test_a_relay_also_reaches_members_that_it_does_not_know():
     assert (address, ping.target) == ("10.9.9.9:1", "x7")
 
 
+def test_the_target_itself_is_not_asked():
+    for seed in range(20):
+        sends = Lone(size=4, seed=seed).run(2.0)
+        assert of(PingRequest, sends)
+        assert all(address != each.address for _, address, each in of(PingRequest, sends))
+
+
 def test_only_members_that_are_alive_relay():
     lone = Lone(size=4)
     lone.hear(suspect("n1", "n9"), dead("n2", "n9"))
@@ -291,8 +306,9 @@ def test_news_are_told_as_often_as_the_limit_says_and_then_forgotten():
 
 
 def test_gossip_goes_to_three_different_members_every_200_ms():
-    lone = Lone(size=20)
+    lone = Lone(size=5)
     lone.hear(*(alive(f"x{number}") for number in range(200)))
+    del lone.state.ring[13:]  # so few that a second choice of one is likely
     sends = of(Gossip, lone.run(1.9))
     times = sorted({time for time, _, _ in sends})
     assert [after - before for before, after in pairwise(times)] == pytest.approx([0.2] * 9)
@@ -331,6 +347,12 @@ def test_a_newer_claim_takes_the_place_of_an_older_one():
     assert len(lone.state.waiting) == 1
 
 
+def test_a_newer_claim_takes_the_place_of_an_older_one_that_waits():
+    lone = Lone(size=5)
+    lone.hear(alive("n1", 2), alive("n1", 3))
+    assert [claim.incarnation for claim in lone.state.piggyback(1000)] == [3]
+
+
 def test_every_message_carries_news():
     lone = Lone(size=5)
     for message in (Ping(1, "n0", ()), PingRequest(2, "n2", place("n2"), True, ())):
@@ -366,7 +388,8 @@ def test_a_suspicion_that_nobody_refutes_ends_in_death():
 
 
 def test_a_refutation_ends_a_suspicion():
-    lone = Lone(size=3, probe_interval=100.0)
+    lone = Lone(size=3)
+    lone.state.probe_deadline = math.inf
     lone.hear(suspect("n1", "n2"))
     lone.run(3.0)
     assert kinds(lone.hear(alive("n1", 2))) == [Alive]
@@ -445,6 +468,12 @@ def test_both_learn_when_tables_are_compared_and_the_exchange_ends():
     assert [type(message) for _, message in sends] == [SyncReply]
 
 
+def test_a_table_that_is_asked_back_is_the_end_of_it():
+    lone = Lone(size=5)
+    sends = lone.receive("n9", SyncRequest(12345, "", False, (alive("n9"),)))
+    assert [type(message) for _, message in sends] == [SyncReply]
+
+
 def test_tables_are_compared_at_the_pace_of_the_group():
     for size, seconds in ((20, 30.0), (40, 60.0), (70, 90.0)):
         lone = Lone(size=size, probe_interval=1e6)
@@ -508,6 +537,22 @@ def test_leaving_is_not_dying():
     world.run(60.0)
     assert world.of(Suspected) == []
     assert all("n3" not in view for view in world.views().values())
+
+
+def test_who_leaves_does_not_refute_it_any_more():
+    lone = Lone()
+    lone.swim.leave(lone.now)
+    lone.hear(suspect("n0", "n3"), left("n0"), dead("n0", "n3"))
+    assert lone.state.incarnation == 1
+    assert lone.state.waiting["n0"].claim == left("n0")
+
+
+def test_who_leaves_tells_until_the_limit():
+    lone = Lone(size=20)
+    lone.swim.leave(lone.now)
+    sends = lone.run(10.0)
+    assert len(told(sends, "n0")) == 8
+    assert kinds(lone.taken()) == [Left]
 
 
 def test_who_is_alone_has_left_at_once():

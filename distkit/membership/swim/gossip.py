@@ -27,9 +27,13 @@ def tick(s: State, now: float) -> None:
 def targets(s: State, count: int) -> list[str]:
     """Addresses of so many different members, or fewer."""
     ring = s.ring
-    if len(ring) <= count:
-        return [peer.claim.address for peer in ring if peer.status != LEFT]
-    found: list[str] = []
+    if len(ring) <= 4 * count:
+        pool = [peer.claim.address for peer in ring if peer.status != LEFT]
+        for place in range(min(count, len(pool))):
+            other = place + int(s.random.random() * (len(pool) - place))
+            pool[place], pool[other] = pool[other], pool[place]
+        return pool[:count]
+    found: list[str] = []  # in a large group hardly anyone is drawn twice
     for _ in range(3 * count):
         if len(found) == count:
             break
