@@ -16,7 +16,6 @@ from distkit._fast.table cimport (
     Wish,
     admits,
     below,
-    draw,
     unit,
 )
 
@@ -358,7 +357,9 @@ cdef class LeastConnections(Heap):
 
     cdef uint64_t next_turn(self) noexcept:
         self.turns += 1
-        return draw(self.table) if self.by_chance else self.turns
+        if self.by_chance:
+            return self.turns + below(self.table, 2 * self.count + 1)
+        return self.turns
 
     cdef void change(self, uint32_t slot) noexcept:
         self.reckon(slot)

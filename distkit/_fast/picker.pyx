@@ -408,7 +408,10 @@ cdef class Picker(Table):
         """What a context asks for; 0 if no endpoint has such tags."""
         cdef uint32_t serial
         cdef int64_t slot
-        wish.keyed = context.key is not None
+        try:
+            wish.keyed = context.key is not None
+        except AttributeError:
+            raise LocalError(f"a request is described by a Context or None, not {context!r:.80}") from None
         wish.hashed = context.key if wish.keyed else 0
         wish.attempt = context.attempt
         wish.priority = -1 if context.priority is None else context.priority

@@ -22,7 +22,9 @@ cdef class Smooth(View):
 @cython.final
 cdef class Stride(View):
     cdef bint clamp
+    cdef bint random_phase
     cdef bint dirty
+    cdef bint changed
     cdef uint32_t sequence
     cdef uint16_t* scaled
     cdef void scale(self) noexcept

@@ -138,8 +138,8 @@ cdef class Stride(View):
     def __init__(self, Table table not None, bint clamp=True, bint random_phase=True):
         View.__init__(self, table)
         self.clamp = clamp
-        self.sequence = <uint32_t>draw(table) if random_phase else 0
-        self.dirty = True
+        self.random_phase = random_phase
+        self.dirty = self.changed = True
 
     def __dealloc__(self):
         free(self.scaled)
@@ -155,11 +155,11 @@ cdef class Stride(View):
 
     cdef void join(self, uint32_t slot) noexcept:
         View.join(self, slot)
-        self.dirty = True
+        self.dirty = self.changed = True
 
     cdef void leave(self, uint32_t slot) noexcept:
         View.leave(self, slot)
-        self.dirty = True
+        self.dirty = self.changed = True
 
     cdef int weigh(self, uint32_t slot, double weight) except -1:
         View.weigh(self, slot, weight)
@@ -198,7 +198,9 @@ cdef class Stride(View):
             least = max(<uint32_t>1, rounded(0.01 * rounded(factor * mean)))
         for place in range(self.count):
             self.scaled[place] = <uint16_t>max(least, rounded(factor * min(self.weight_at(place), greatest)))
-        self.dirty = False
+        if self.changed and self.random_phase:
+            self.sequence = <uint32_t>draw(self.table)
+        self.dirty = self.changed = False
 
     cdef double weight_at(self, uint32_t place) noexcept:
         cdef double weight = self.table.rows[self.members[place]].weight

@@ -161,7 +161,7 @@ class LeastRequest(Policy):
 
 @record
 class LeastConnections(Policy):
-    """The least loaded of all, by the costs of `LeastRequest`. Equal ones rotate, or go by chance (`ties`: random)."""
+    """The least loaded of all, by the costs of `LeastRequest`. Equal ones rotate (`ties`), shuffled if random."""
 
     name: ClassVar[str] = "least_connections"
     cost: str = "in_flight"

@@ -20,7 +20,7 @@ HAPROXY: Final = 3
 PEAK_EWMA: Final = 4
 ENVOY_EWMA: Final = 5
 
-#: How those of equal cost take turns: the one whose last request is longest ago, or by chance.
+#: How those of equal cost take turns: the one whose last request is longest ago; or so, with the turns shuffled.
 ROTATE: Final = 0
 RANDOM: Final = 1
 
@@ -313,8 +313,7 @@ class LeastConnections(Heap):
 
     def place(self, slot: int) -> None:
         """See View."""
-        self._turns += 1
-        self.table.rows[slot].turn = self.table.draw() if self._ties == RANDOM else self._turns
+        self.table.rows[slot].turn = self._next_turn()
         self._reckon(slot)
 
     def join(self, slot: int) -> None:
@@ -329,8 +328,7 @@ class LeastConnections(Heap):
 
     def charged(self, slot: int) -> None:
         """See View."""
-        self._turns += 1
-        self.table.rows[slot].turn = self.table.draw() if self._ties == RANDOM else self._turns
+        self.table.rows[slot].turn = self._next_turn()
         self._change(slot)
 
     def released(self, slot: int) -> None:
@@ -340,6 +338,12 @@ class LeastConnections(Heap):
     def choose(self, wish: Wish) -> int:
         """See View."""
         return self.least(wish)
+
+    def _next_turn(self) -> int:
+        self._turns += 1
+        if self._ties == RANDOM:
+            return self._turns + self.table.below(2 * len(self.members) + 1)
+        return self._turns
 
     def _change(self, slot: int) -> None:
         self._reckon(slot)

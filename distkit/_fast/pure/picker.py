@@ -340,7 +340,10 @@ class Picker(Table):
     def _wished(self, context: Any) -> Wish | None:
         """What a context asks for; None: no endpoint has such tags."""
         wish = self._wish
-        wish.keyed = context.key is not None
+        try:
+            wish.keyed = context.key is not None
+        except AttributeError:
+            raise LocalError(f"a request is described by a Context or None, not {context!r:.80}") from None
         wish.hashed = context.key if wish.keyed else 0
         wish.attempt = context.attempt
         wish.priority = -1 if context.priority is None else context.priority

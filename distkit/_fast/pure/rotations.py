@@ -138,7 +138,8 @@ class Stride(View):
     """gRPC's static stride scheduler: one counter, and each weight says in which rounds its place is skipped.
 
     Go's scaling, or with `clamp` that of C-core, which bounds how uneven weights can be. A pick costs O(max/mean), a
-    change of weights or members O(n) at the next pick.
+    change of weights or members O(n) at the next pick. Among other members the counter means something else, so with
+    `random_phase` it is drawn anew: where members come and go all the time nobody is favoured.
     """
 
     name: ClassVar[str] = "static_stride"
@@ -146,19 +147,21 @@ class Stride(View):
     def __init__(self, table: Table, clamp: bool = True, random_phase: bool = True) -> None:
         super().__init__(table)
         self._clamp = clamp
-        self._sequence = table.draw() & U32 if random_phase else 0
+        self._random_phase = random_phase
+        self._sequence = 0
         self._scaled: list[int] = []
         self._dirty = True
+        self._changed = True
 
     def join(self, slot: int) -> None:
         """See View."""
         super().join(slot)
-        self._dirty = True
+        self._dirty = self._changed = True
 
     def leave(self, slot: int) -> None:
         """See View."""
         super().leave(slot)
-        self._dirty = True
+        self._dirty = self._changed = True
 
     def weigh(self, slot: int, weight: float) -> None:
         """See View."""
@@ -197,7 +200,9 @@ class Stride(View):
         factor = STRIDE_MAX / greatest
         least = max(1, rounded(0.01 * rounded(factor * mean))) if self._clamp else 0
         self._scaled = [max(least, rounded(factor * min(weight, greatest))) for weight in weights]
-        self._dirty = False
+        if self._changed and self._random_phase:
+            self._sequence = self.table.draw() & U32
+        self._dirty = self._changed = False
 
 
 class EarliestDeadline(Heap):
