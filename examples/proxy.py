@@ -10,10 +10,11 @@ what is under way end, for `drain_timeout` at most; a second one ends at once.
 from __future__ import annotations
 
 import argparse
-import errno
+import contextlib
 import gc
 import logging
 import random
+import resource
 import signal
 import socket
 import sys
@@ -29,16 +30,15 @@ from proxy_http import HttpClient
 from proxy_protocol import ProxyProtocolError, Source
 from proxy_tcp import TcpClient
 from proxy_upstream import Upstream
-from proxy_wire import Wire
+from proxy_wire import NO_ROOM, Wire, keep_alive
 
 from distkit import LocalError
 from distkit.transport import split_address
 
 #: How often connections are looked at that may be overdue, in seconds.
-SWEEP_SECONDS = 0.5
+SWEEP_SECONDS = 0.25
 #: How long no connection is taken when there is no room for one (descriptors, memory), in seconds.
 NO_ROOM_SECONDS = 0.1
-_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 logger = logging.getLogger("proxy")
 
@@ -53,6 +53,8 @@ class Listener:
         self.config = config
         self.upstream = upstream
         self.clients: dict[Client, None] = {}
+        #: Connections that were taken and are open: clients, and who still has to say for whom it speaks.
+        self.connections = 0
         self.turned_away = 0
         #: Cancelled when the address is given up; its clients stay.
         self.accepting = trio.CancelScope()
@@ -67,6 +69,7 @@ class Listener:
 
     async def run(self, nursery: trio.Nursery) -> None:
         """Take clients until cancelled. Each gets a task of `nursery`, which outlives this."""
+        crowded = False
         with self.accepting, self._socket:
             while True:
                 await trio.lowlevel.wait_readable(self._socket)
@@ -75,15 +78,19 @@ class Listener:
                 except BlockingIOError:
                     continue
                 except OSError as error:
-                    if error.errno in _NO_ROOM:
-                        logger.warning("listen.%s: %s", self.name, error.strerror)
+                    if error.errno in NO_ROOM:
+                        if not crowded:
+                            logger.warning("listen.%s takes nobody for now: %s", self.name, error.strerror)
+                        crowded = True
                         await trio.sleep(NO_ROOM_SECONDS)
                     continue  # that client is gone already
-                if len(self.clients) >= self.config.connections_max:
+                crowded = False
+                if self.connections >= self.config.connections_max:
                     self.turned_away += 1
                     sock.close()
                 else:
-                    nursery.start_soon(self._serve, Wire(sock), peer)
+                    self.connections += 1
+                    nursery.start_soon(self._serve, sock, peer)
 
     def drain(self) -> None:
         """The next answer of each client is its last; who waits between two requests goes now."""
@@ -100,26 +107,34 @@ class Listener:
     def sweep(self, now: float) -> None:
         """Let those go that are overdue or have left."""
         for client in self.clients:
-            if now > client.overdue or client.gone():
-                client.scope.cancel()
+            client.sweep(now)
 
-    async def _serve(self, wire: Wire, peer: tuple[str, int]) -> None:
+    async def _serve(self, sock: socket.socket, peer: tuple[str, int]) -> None:
+        try:
+            with sock:
+                await self._serve_client(Wire(sock), peer)
+        except Exception:  # a mistake of ours must not end the others
+            logger.exception("listen.%s: the connection of %s was dropped", self.name, peer[0])
+        finally:
+            self.connections -= 1
+
+    async def _serve_client(self, wire: Wire, peer: tuple[str, int]) -> None:
         target = wire.sock.getsockname()
         source, first = Source(peer[0], peer[1], target[0], target[1]), b""
-        if self.config.proxy_protocol:
+        config = self.config
+        if config.proxy_protocol:
             try:
-                with trio.fail_after(self.config.head_timeout):
+                with trio.fail_after(config.head_timeout):
                     source, first = await _announced(wire, source)
             except (ProxyProtocolError, OSError, trio.TooSlowError) as error:
                 logger.debug("listen.%s: %s: %s", self.name, peer[0], error)
-                wire.close()
                 return
-        config = self.config
         client: Client
         if config.mode == "http":
             client = HttpClient(wire, source, self.upstream, config.head_timeout, config.idle_timeout)
         else:
             client = TcpClient(wire, source, self.upstream)
+        client.draining = self.accepting.cancel_called
         self.clients[client] = None
         try:
             await client.serve(first)
@@ -203,9 +218,9 @@ class Proxy:
         for listener in self._leaving:
             listener.drain()
         with trio.move_on_after(self.drain_timeout):
-            while any(listener.clients for listener in self._leaving):  # noqa: ASYNC110 (once in a process, and short)
+            while any(listener.connections for listener in self._leaving):  # noqa: ASYNC110 (once in a process, and short)
                 await trio.sleep(0.02)
-        left = sum(len(listener.clients) for listener in self._leaving)
+        left = sum(listener.connections for listener in self._leaving)
         if left:
             logger.warning("%d connections were not over after %g s", left, self.drain_timeout)
 
@@ -216,7 +231,7 @@ class Proxy:
             now = time.monotonic()
             for listener in (*self.listeners.values(), *self._leaving):
                 listener.sweep(now)
-            self._leaving = [each for each in self._leaving if each.clients]
+            self._leaving = [each for each in self._leaving if each.connections]
 
 
 def _listen(address: str) -> socket.socket:
@@ -228,6 +243,9 @@ def _listen(address: str) -> socket.socket:
         raise LocalError(f"{address} can't be listened on: {error.strerror or error}") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:  # else clients of IPv4 would come with addresses that only look like IPv6
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        keep_alive(listener)
         listener.bind(target)
         listener.listen(1024)
         listener.setblocking(False)
@@ -273,6 +291,19 @@ async def _serve(nursery: trio.Nursery, path: Path, config: ProxyConfig) -> None
             draining.cancel_scope.cancel()
 
 
+def make_room(config: ProxyConfig) -> None:
+    """Allow as many descriptors as the system does: a connection takes two of them."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # some systems say that there is no bound, and mean that there is
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * sum(each.connections_max for each in config.listen.values())
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        logger.warning(
+            "%d descriptors are allowed (ulimit -Hn), all connections_max together may need %d", soft, wanted
+        )
+
+
 def reload(proxy: Proxy, path: Path) -> None:
     """Read the file again. A mistake in it is logged and changes nothing."""
     try:
@@ -305,6 +336,7 @@ def main() -> int:
         if arguments.check:
             print(f"{arguments.config}: {len(config.listen)} listeners, {len(config.cluster)} clusters, no mistake")
             return 0
+        make_room(config)
         trio.run(run, arguments.config, config)
     except LocalError as error:
         print(f"proxy: {error}", file=sys.stderr)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from proxy_messages import BadMessage, Head, Reader, answer
+from proxy_messages import END, BadMessage, Head, Reader, answer
 
 from distkit import LocalError
 from distkit.balance import Gate
@@ -53,26 +53,34 @@ async def _serve(proxy: Proxy, limiter: trio.CapacityLimiter, stream: trio.Socke
         return  # closed by the caller: there are CONNECTIONS_MAX others
     try:
         reader = Reader(requests=True)
-        while True:
-            with trio.fail_after(REQUEST_TIMEOUT):
-                while not any(event is None for event in reader.events):
-                    data = await stream.receive_some()
-                    if not data:
-                        return
-                    reader.feed(bytes(data))
-            head = reader.events.popleft()
-            while reader.events.popleft() is not None:
-                pass  # a body says nothing here
-            assert isinstance(head, Head)
-            await stream.send_all(_answer(proxy, head))
-            if not head.keep_alive:
-                return
-    except BadMessage as error:
-        await stream.send_all(answer(error.status, f"{error}\n", close=True))
+        while await _serve_request(proxy, reader, stream):
+            pass
     except (trio.BrokenResourceError, trio.TooSlowError) as error:
         logger.debug("admin: %s", error)
     finally:
         limiter.release()
+
+
+async def _serve_request(proxy: Proxy, reader: Reader, stream: trio.SocketStream) -> bool:
+    """Answer the next request, both within REQUEST_TIMEOUT; whether there may be another."""
+    with trio.fail_after(REQUEST_TIMEOUT):
+        try:
+            while END not in reader.events:
+                reader.check()
+                data = await stream.receive_some()
+                if not data:
+                    return False
+                reader.feed(bytes(data))
+                if any(isinstance(event, bytes) for event in reader.events):
+                    raise BadMessage(400, "a body says nothing here")
+        except BadMessage as error:
+            await stream.send_all(answer(error.status, f"{error}\n", close=True))
+            return False
+        head = reader.events.popleft()
+        reader.events.popleft()
+        assert isinstance(head, Head)
+        await stream.send_all(_answer(proxy, head))
+        return head.keep_alive
 
 
 def _answer(proxy: Proxy, head: Head) -> bytes:
@@ -119,7 +127,7 @@ def status(proxy: Proxy) -> dict[str, Any]:
                 "address": each.address,
                 "mode": each.config.mode,
                 "cluster": each.config.cluster,
-                "clients": len(each.clients),
+                "clients": each.connections,
                 "turned_away": each.turned_away,
             }
             for each in proxy.listeners.values()

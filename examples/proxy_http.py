@@ -3,6 +3,9 @@
 What may be tried again: a request that reached nobody (the connection could not be made), and an idempotent one
 (RFC 9110, section 9.2.2) whose server failed before the first byte of its answer went on, if its body was kept.
 Once a byte of an answer is with the client, a failure resets the connection, so that nobody takes a part for the whole.
+
+One party is waited for at a time, the client or the server, and there is one time at which that is too long: whoever
+owns all connections looks at it now and then (`sweep`), which costs a request nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from dataclasses import dataclass, field
 
 import trio
 from proxy_messages import (
+    ANEW,
     END,
     IDEMPOTENT,
     LAST_CHUNK,
@@ -26,7 +30,7 @@ from proxy_messages import (
     status_line,
 )
 from proxy_protocol import Source
-from proxy_upstream import Attempt, Upstream
+from proxy_upstream import Attempt, Upstream, unreached
 from proxy_wire import Wire, move
 
 from distkit.balance import Outcome
@@ -35,6 +39,10 @@ from distkit.transport import join_address
 #: Of bodies that have so much still to come, the rest is moved without the parser.
 BULK_BYTES = 64 << 10
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+#: A client that still sends gets so long to read its last answer: closing earlier would reset it.
+LINGER_SECONDS = 2.0
+_REQUEST_ANEW = ANEW | {b"expect", b"x-forwarded-for"}
+_VIA = {version: (b"via", b"%b distkit" % version.encode()) for version in ("1.0", "1.1")}
 
 
 class ClientGone(Exception):
@@ -44,12 +52,14 @@ class ClientGone(Exception):
 class UpstreamFailed(Exception):
     """An attempt failed before anything of its answer went on; the client is told `status` if it was the last."""
 
-    def __init__(self, outcome: Outcome, status: int, what: str, *, sent: bool) -> None:
+    def __init__(self, outcome: Outcome, status: int, what: str, *, sent: bool, stale: bool = False) -> None:
         super().__init__(what)
         self.outcome = outcome
         self.status = status
         #: The server may have acted on the request.
         self.sent = sent
+        #: A connection that had served before ended without a word: the server may just have tired of it.
+        self.stale = stale
 
 
 @dataclass(slots=True)
@@ -73,20 +83,26 @@ class Exchange:
 
 
 class HttpClient:
-    """One connection of a client. `overdue` is looked at by whoever owns all of them, who cancels `scope`."""
+    """One connection of a client. Whoever owns all of them calls `sweep`, and cancels `scope` to end one."""
 
     __slots__ = (
         "_answering",
+        "_awaited",
+        "_forwarded_for",
+        "_late",
+        "_lingers",
+        "_overdue",
+        "_partial",
         "_reader",
+        "_served",
         "_upstream",
+        "_waiting",
         "_wire",
         "draining",
         "head_timeout",
         "idle_timeout",
-        "overdue",
         "scope",
         "source",
-        "waiting",
     )
 
     def __init__(
@@ -96,25 +112,47 @@ class HttpClient:
         self._upstream = upstream
         self._reader = Reader(requests=True)
         self._answering = False
+        #: A request was answered.
+        self._served = False
+        #: The client may still send when it has its last answer.
+        self._lingers = False
+        self._forwarded_for = source.host.encode()
         self.source = source
         self.head_timeout = head_timeout
         self.idle_timeout = idle_timeout
-        #: The time at which this connection has to go, if nothing moves until then.
-        self.overdue = time.monotonic() + head_timeout
+        #: When what is waited for is too late: the server behind this connection, or the client if that is None.
+        self._overdue = time.monotonic() + head_timeout
+        self._awaited: Wire | None = None
+        self._late = False
         #: A server is at work, and the client has nothing to do but to wait (or to leave).
-        self.waiting = False
+        self._waiting = False
+        #: Something of an answer is with the client, and not all of it.
+        self._partial = False
         #: The present request is the last.
         self.draining = False
         self.scope = trio.CancelScope()
 
     @property
     def idle(self) -> bool:
-        """Between two requests."""
-        return not self._answering and not self._reader.begun
+        """Between two requests. A client that has just come is not: its request is on the way."""
+        return self._served and not self._answering and not self._reader.begun and self._wire.is_quiet()
 
-    def gone(self) -> bool:
-        """The client has left while a server works for it."""
-        return self.waiting and self._wire.has_ended()
+    def sweep(self, now: float) -> None:
+        """End the wait for a server that takes too long, and the connection of a client that does, or has left."""
+        if now > self._overdue and self._awaited is not None:
+            self._late = True
+            self._overdue = float("inf")
+            self._awaited.end()
+        elif now > self._overdue or (self._waiting and self._wire.has_ended()):
+            self.scope.cancel()
+
+    def _await_client(self, seconds: float) -> None:
+        self._overdue = time.monotonic() + seconds
+        self._awaited = None
+
+    def _await_server(self, wire: Wire, seconds: float) -> None:
+        self._overdue = time.monotonic() + seconds
+        self._awaited = wire
 
     def route(self, upstream: Upstream) -> None:
         """Later requests go there."""
@@ -124,18 +162,30 @@ class HttpClient:
         """Answer requests until one side ends. `first`: bytes that have been read already."""
         try:
             with self.scope:
-                if first:
-                    self._reader.feed(first)
-                while await self._serve_request():
-                    pass
+                await self._serve(first)
             if self.scope.cancelled_caught and self._reader.begun and not self._answering:
                 self._say(answer(408, "the request did not come in time\n", close=True))
-        except BadMessage as error:
-            self._say(answer(error.status, f"{error}\n", close=True))
         except (OSError, ClientGone):
             pass  # nobody is there to be told
         finally:
+            if self._partial:  # also when we are told to stop: nobody may take what there is for the whole
+                self._wire.reset()
             self._wire.close()
+
+    async def _serve(self, first: bytes) -> None:
+        try:
+            if first:
+                self._reader.feed(first)
+            while await self._serve_request():
+                pass
+        except BadMessage as error:
+            self._say(answer(error.status, f"{error}\n", close=True))
+            self._lingers = True
+        if self._lingers:
+            self._await_client(LINGER_SECONDS)
+            self._wire.finish()
+            while time.monotonic() < self._overdue and await self._wire.receive():
+                pass
 
     def _say(self, data: bytes) -> None:
         """Send as much as goes at once, as the last."""
@@ -149,15 +199,17 @@ class HttpClient:
     async def _serve_request(self) -> bool:
         """Answer the next request; whether the connection may carry another."""
         self._answering = False
-        self.overdue = time.monotonic() + self.idle_timeout
+        begun = self._reader.begun or not self._served
+        self._await_client(self.head_timeout if begun else self.idle_timeout)
         head = await self._event()
         if head is END or self.draining:
             return False
         assert isinstance(head, Head)
         self._answering = True
-        exchange = Exchange(head, self._request(head), last=not head.keep_alive or bool(head.upgrade))
+        exchange = Exchange(head, self._request(head), last=not head.keep_alive)
         self._take_body(exchange)
-        if not exchange.complete and (head.get(b"expect") or b"").lower() == b"100-continue":
+        expects = not exchange.complete and head.version == "1.1" and (head.get(b"expect") or b"")
+        if expects and expects.lower() == b"100-continue":
             await self._wire.send(CONTINUE)
         upstream = self._upstream
         upstream.counters.requests += 1
@@ -166,36 +218,39 @@ class HttpClient:
             failure = await self._attempts(exchange, upstream)
         finally:
             upstream.active -= 1
-            self.waiting = False
+            self._waiting = False
         if failure is not None:
             exchange.last = exchange.last or not exchange.complete
             close = exchange.last or self.draining
+            self._await_client(self.idle_timeout)
             await self._wire.send(answer(failure.status, f"{failure}\n", close=close, empty=head.method == b"HEAD"))
+            await trio.lowlevel.checkpoint()  # many requests that came at once may fail without any waiting
+        self._served = True
+        self._lingers = not exchange.complete
         return not exchange.last and not self.draining
 
     async def _event(self) -> Event:
         """The next piece of a request; END also when the client has sent its last request and closes."""
         reader = self._reader
         while not reader.events:
+            reader.check()
             data = await self._wire.receive()
             if not data:
                 if reader.begun or self._answering:
                     raise ClientGone
                 return END
             if not reader.begun and not self._answering:
-                self.overdue = time.monotonic() + self.head_timeout
+                self._overdue = time.monotonic() + self.head_timeout
             reader.feed(data)
         return reader.events.popleft()
 
     def _request(self, head: Head) -> bytes:
-        headers = forwarded(head)
-        before = b", ".join(value for name, value in headers if name == b"x-forwarded-for")
-        here = self.source.host.encode()
-        headers = [each for each in headers if each[0] not in (b"x-forwarded-for", b"expect")]
-        headers.append((b"x-forwarded-for", before + b", " + here if before else here))
+        headers = forwarded(head, _REQUEST_ANEW)
+        before = [value for name, value in head.headers if name == b"x-forwarded-for"]
+        headers.append((b"x-forwarded-for", b", ".join((*before, self._forwarded_for))))
         if head.get(b"host") is None:  # HTTP/1.0 knows none, and the next hop needs one
             headers.append((b"host", join_address(self.source.target_host, self.source.target_port).encode()))
-        headers.append((b"via", b"%b distkit" % head.version.encode()))
+        headers.append(_VIA[head.version])
         if head.chunked:
             headers.append((b"transfer-encoding", b"chunked"))
         elif head.length is not None:
@@ -204,18 +259,23 @@ class HttpClient:
             headers += [(b"connection", b"upgrade"), (b"upgrade", head.upgrade)]
         return encode_head(b"%b %b HTTP/1.1" % (head.method, head.target), headers)
 
-    def _take_body(self, exchange: Exchange) -> None:
-        """Move what has come of the body to the exchange."""
+    def _take_body(self, exchange: Exchange) -> bytes:
+        """Move what has come of the body to the exchange; that piece, as it goes to the server."""
         events = self._reader.events
+        pieces: list[bytes] = []
         while events and not exchange.complete:
             event = events.popleft()
             if event is END:
                 exchange.complete = True
-                if exchange.head.chunked:
-                    exchange.body.append(LAST_CHUNK)
             else:
                 assert isinstance(event, bytes)
-                exchange.body.append(chunk(event) if exchange.head.chunked else event)
+                pieces.append(event)
+        data = b"".join(pieces)
+        if exchange.head.chunked:
+            data = (chunk(data) if data else b"") + (LAST_CHUNK if exchange.complete else b"")
+        if data:
+            exchange.body.append(data)
+        return data
 
     # -- attempts ----------------------------------------------------------------------------------------------------
 
@@ -225,7 +285,6 @@ class HttpClient:
         attempt = upstream.first_attempt(self.source, exchange.head)
         while attempt.pick():
             try:
-                self.waiting = True
                 await self._attempt(exchange, attempt)
                 return None
             except UpstreamFailed as error:
@@ -238,8 +297,18 @@ class HttpClient:
         return failure or UpstreamFailed(Outcome.OK, 503, "no endpoint can take the request", sent=False)
 
     async def _attempt(self, exchange: Exchange, attempt: Attempt) -> None:
-        wire = await self._open(attempt)
-        reusable = False
+        try:
+            await self._attempt_on(await self._open(attempt), exchange, attempt)
+        except UpstreamFailed as error:
+            if not error.stale or not exchange.may_repeat(error):
+                raise
+            await self._attempt_on(await self._open(attempt, new=True), exchange, attempt)
+
+    async def _attempt_on(self, wire: Wire, exchange: Exchange, attempt: Attempt) -> None:
+        reusable = self._late = False
+        used = wire.received
+        self._waiting = True
+        self._await_server(wire, attempt.upstream.config.response_timeout)
         try:
             await wire.send(b"".join((exchange.request, *exchange.body)))
             if exchange.complete:
@@ -247,31 +316,40 @@ class HttpClient:
             else:
                 reusable = await self._answer_while_sending(exchange, attempt, wire)
         except OSError as error:
-            raise UpstreamFailed(Outcome.ERROR, 502, f"{attempt.endpoint.id} failed: {error}", sent=True) from None
+            if self._late:
+                what = f"{attempt.endpoint.id} did not answer in time"
+                raise UpstreamFailed(Outcome.TIMEOUT, 504, what, sent=True) from None
+            what, stale = f"{attempt.endpoint.id} failed: {error}", 0 < used == wire.received
+            raise UpstreamFailed(Outcome.ERROR, 502, what, sent=True, stale=stale) from None
         finally:
             if reusable:
                 attempt.upstream.keep(attempt.endpoint, wire)
             else:
                 wire.close()
 
-    async def _open(self, attempt: Attempt) -> Wire:
+    async def _open(self, attempt: Attempt, *, new: bool = False) -> Wire:
+        self._overdue = float("inf")  # connecting has a limit of its own
+        upstream = attempt.upstream
         try:
-            return await attempt.upstream.open(attempt.endpoint, self.source)
+            return (not new and upstream.idle(attempt.endpoint)) or await upstream.connect(
+                attempt.endpoint, self.source
+            )
         except (OSError, trio.TooSlowError) as error:
             what = f"{attempt.endpoint.id} can't be reached: {error or 'too slow'}"
-            raise UpstreamFailed(Outcome.CONNECT_FAIL, 502, what, sent=False) from None
+            raise UpstreamFailed(unreached(error), 502, what, sent=False) from None
 
     async def _answer_while_sending(self, exchange: Exchange, attempt: Attempt, wire: Wire) -> bool:
         """The server may answer, and has to be listened to, before it has the whole body."""
         failure: Exception | None = None
-        reusable = client_failed = False
+        client_failure: Exception | None = None
+        reusable = False
 
         async def send() -> None:
-            nonlocal client_failed
+            nonlocal client_failure
             try:
                 await self._send_rest(exchange, attempt, wire)
-            except (BadMessage, ClientGone):
-                client_failed = True
+            except (BadMessage, ClientGone) as error:
+                client_failure = error
                 nursery.cancel_scope.cancel()
             except OSError:
                 pass  # the server reads no more: its answer, or the lack of one, tells why
@@ -283,30 +361,31 @@ class HttpClient:
             except (UpstreamFailed, ClientGone, OSError) as error:
                 failure = error
             nursery.cancel_scope.cancel()
-        if client_failed:
-            raise ClientGone
+        if client_failure is not None:
+            # Only a client that has nothing of an answer can be told what is wrong.
+            raise client_failure if self._waiting else ClientGone
         if failure is not None:
             raise failure
         return reusable and exchange.complete
 
     async def _send_rest(self, exchange: Exchange, attempt: Attempt, wire: Wire) -> None:
-        kept_max = attempt.upstream.config.retries.body_bytes_max
+        config, reader = attempt.upstream.config, self._reader
         size = sum(map(len, exchange.body))
         while not exchange.complete:
-            self.overdue = time.monotonic() + self.idle_timeout
-            if not self._reader.events:
+            if not reader.events:
+                reader.check()
+                self._await_client(self.idle_timeout)
                 data = await self._wire.receive()
                 if not data:
                     raise ClientGone
-                self._reader.feed(data)
-            before = len(exchange.body)
-            self._take_body(exchange)
-            new = exchange.body[before:]
-            size += sum(map(len, new))
-            if not exchange.kept or size > kept_max:
+                reader.feed(data)
+            new = self._take_body(exchange)
+            size += len(new)
+            if not exchange.kept or size > config.retries.body_bytes_max:
                 exchange.kept = False
                 exchange.body.clear()
-            await wire.send(b"".join(new))
+            self._await_server(wire, config.response_timeout)
+            await wire.send(new)
 
     # -- the answer --------------------------------------------------------------------------------------------------
 
@@ -320,47 +399,48 @@ class HttpClient:
             if exchange.may_repeat(failure):
                 raise failure
         attempt.outcome = Outcome.ERROR if head.status >= 500 else Outcome.OK
-        self.waiting = False
+        attempt.answered = time.monotonic()  # how quickly the client reads is no merit of the server
+        self._waiting, self._partial = False, True
         exchange.last = exchange.last or not exchange.complete
         try:
             if head.status == 101:
                 await self._tunnel(attempt, head, reader, wire)
-                return False
-            return await self._relay(exchange, attempt, head, reader, wire)
+                reusable = False
+            else:
+                reusable = await self._relay(exchange, attempt, head, reader, wire)
         except BadMessage as error:
-            attempt.outcome = Outcome.ERROR
-            self._wire.reset()
-            raise ClientGone from error
+            raise self._cut(attempt) from error
+        self._partial = False
+        return reusable
 
     async def _response(self, exchange: Exchange, attempt: Attempt, wire: Wire) -> tuple[Head, Reader]:
         """The head of the final response, and the reader that has what follows."""
         reader = Reader(requests=False)
-        self.overdue = time.monotonic() + attempt.upstream.config.response_timeout + 1.0
-        with trio.move_on_after(attempt.upstream.config.response_timeout):
+        try:
             while True:
                 while not reader.events:
+                    reader.check()
                     data = await wire.receive()
                     if not data:
-                        raise UpstreamFailed(
-                            Outcome.ERROR, 502, f"{attempt.endpoint.id} closed without an answer", sent=True
-                        )
-                    try:
-                        reader.feed(data)
-                    except BadMessage as error:
-                        what = f"{attempt.endpoint.id} sent what is not HTTP: {error}"
-                        raise UpstreamFailed(Outcome.ERROR, 502, what, sent=True) from None
+                        raise ConnectionError("closed without an answer")
+                    reader.feed(data)
                 event = reader.events.popleft()
-                if isinstance(event, Head) and (event.status >= 200 or (event.status == 101 and exchange.head.upgrade)):
+                if not isinstance(event, Head):
+                    continue  # what ends a 100 (the client was told already) or a 103
+                if event.status >= 200 or (event.status == 101 and exchange.head.upgrade and event.upgrade):
                     return event, reader
-                # 100 (the client was told already) and 103, with their ENDs
-        raise UpstreamFailed(Outcome.TIMEOUT, 504, f"{attempt.endpoint.id} did not answer in time", sent=True)
+                if event.status == 101:
+                    raise BadMessage(502, "a protocol that nobody asked for")
+        except BadMessage as error:
+            what = f"{attempt.endpoint.id} sent what is not HTTP: {error}"
+            raise UpstreamFailed(Outcome.ERROR, 502, what, sent=True) from None
 
     def _response_head(self, exchange: Exchange, attempt: Attempt, head: Head) -> tuple[bytes, bool, bool]:
         """The head for the client, whether a body follows, and whether that is sent in chunks."""
         headers = forwarded(head)
         empty = exchange.head.method == b"HEAD" or head.status in (204, 304)
         chunked = False
-        if head.length is not None:
+        if head.length is not None and head.status != 204:
             headers.append((b"content-length", b"%d" % head.length))
         elif not empty and exchange.head.version == "1.1":
             chunked = True
@@ -390,6 +470,7 @@ class HttpClient:
                     rest = rest - len(event) if rest is not None else None
             if ended:
                 break
+            reader.check()
             await self._to_client(attempt, parts)
             parts = []
             if rest is not None and rest >= BULK_BYTES:
@@ -398,37 +479,38 @@ class HttpClient:
             data = await self._from_server(attempt, wire)
             if data:
                 reader.feed(data)
-            elif head.length is None and not head.chunked:
+            elif head.length is None and not head.chunked and not self._late:
                 ended = True  # the end of the connection is the end of the body
                 head.keep_alive = False
             else:
                 raise self._cut(attempt)
         await self._to_client(attempt, [*parts, LAST_CHUNK] if chunked else parts)
-        return head.keep_alive and all(event is END for event in reader.events)
+        # What follows an answer unasked spoils the connection. (A head without its body is never complete.)
+        clean = reader.failure is None and (empty or not reader.begun) and all(event is END for event in reader.events)
+        return head.keep_alive and clean
 
     async def _to_client(self, attempt: Attempt, parts: list[bytes]) -> None:
         data = b"".join(parts)
         if not data:
             return
         attempt.upstream.counters.bytes_out += len(data)
-        self.overdue = time.monotonic() + self.idle_timeout
+        self._await_client(self.idle_timeout)
         try:
             await self._wire.send(data)
         except OSError:
             raise ClientGone from None
 
     async def _from_server(self, attempt: Attempt, wire: Wire) -> bytes:
-        self.overdue = time.monotonic() + attempt.upstream.config.response_timeout
+        self._await_server(wire, attempt.upstream.config.response_timeout)
         try:
             return await wire.receive()
         except OSError:
             raise self._cut(attempt) from None
 
     async def _move(self, attempt: Attempt, wire: Wire, count: int) -> None:
-        """Carry the rest of a body past the parser. The time for it follows its size, at 10 kB/s at least."""
-        self.overdue = time.monotonic() + self.idle_timeout + count / 10e3
+        """Carry the rest of a body past the parser, as long as it moves."""
         try:
-            moved = await move(wire, self._wire, count)
+            moved = await move(wire, self._wire, count, lambda: self._await_client(self.idle_timeout))
         except OSError:
             raise self._cut(attempt) from None
         attempt.upstream.counters.bytes_out += moved
@@ -436,16 +518,15 @@ class HttpClient:
             raise self._cut(attempt)
 
     def _cut(self, attempt: Attempt) -> ClientGone:
-        """The answer has begun and can't be completed: what the client is told is a reset."""
-        attempt.outcome = Outcome.ERROR
-        self._wire.reset()
+        """The answer has begun and can't be completed."""
+        attempt.outcome = Outcome.TIMEOUT if self._late else Outcome.ERROR
         return ClientGone()
 
     async def _tunnel(self, attempt: Attempt, head: Head, reader: Reader, wire: Wire) -> None:
         """Both sides speak another protocol now: carry bytes until both have ended."""
         headers = [*forwarded(head), (b"connection", b"upgrade"), (b"upgrade", head.upgrade)]
         await self._to_client(attempt, [encode_head(status_line(101), headers), reader.raw])
-        self.overdue = float("inf")
+        self._overdue = float("inf")
         try:
             await wire.send(self._reader.raw)
             await relay(self._wire, wire)

@@ -7,7 +7,7 @@ import time
 import trio
 from proxy_http import relay
 from proxy_protocol import Source
-from proxy_upstream import Attempt, Upstream
+from proxy_upstream import Attempt, Upstream, unreached
 from proxy_wire import Wire
 
 from distkit.balance import Outcome
@@ -16,22 +16,20 @@ from distkit.balance import Outcome
 class TcpClient:
     """One connection of a client. It has no limit of time: what its protocol takes for idle is not known here."""
 
-    __slots__ = ("_upstream", "_wire", "draining", "overdue", "scope", "source")
+    __slots__ = ("_upstream", "_wire", "draining", "scope", "source")
 
     def __init__(self, wire: Wire, source: Source, upstream: Upstream) -> None:
         self._wire = wire
         self._upstream = upstream
         self.source = source
         self.draining = False
-        self.overdue = float("inf")
         self.scope = trio.CancelScope()
 
     #: A connection may be at rest without being over.
     idle = False
 
-    def gone(self) -> bool:
-        """Whoever leaves is noticed by reading."""
-        return False
+    def sweep(self, now: float) -> None:
+        """Whoever leaves is noticed by reading, whoever vanishes by the kernel (`keep_alive`)."""
 
     def route(self, upstream: Upstream) -> None:
         """A connection stays where it is."""
@@ -61,8 +59,8 @@ class TcpClient:
         """Whether an endpoint was reached; then all is done."""
         try:
             wire = await attempt.upstream.connect(attempt.endpoint, self.source)
-        except (OSError, trio.TooSlowError):
-            attempt.outcome = Outcome.CONNECT_FAIL
+        except (OSError, trio.TooSlowError) as error:
+            attempt.outcome = unreached(error)
             return False
         attempt.outcome = Outcome.OK
         attempt.answered = time.monotonic()  # how long the connection then lasts is the client's affair

@@ -15,7 +15,7 @@ import trio
 import xxhash
 from proxy_config import CheckConfig, ClusterConfig
 from proxy_messages import BadMessage, Head, Reader, encode_head
-from proxy_wire import Wire, connect
+from proxy_wire import NO_ROOM, Wire, connect
 
 from distkit.balance import Cluster, Context, Endpoint, Gate, Outcome
 from distkit.balance.events import Probe
@@ -81,11 +81,14 @@ class Upstream:
     def update(self, endpoints: list[Endpoint]) -> None:
         """The same for endpoints that were found out."""
         diff = self.balancer.update(endpoints, time.monotonic())
-        self._addresses = {each.id: each.address for each in endpoints}
+        before, self._addresses = self._addresses, {each.id: each.address for each in endpoints}
         for gone in diff.removed:
             self._close_idle(self.servers.pop(gone))
         for new in diff.added:
             self.servers[new] = Server()
+        for id, address in self._addresses.items():
+            if before.get(id, address) != address:  # it has moved: connections lead to where it was
+                self._close_idle(self.servers[id])
 
     # -- one attempt -------------------------------------------------------------------------------------------------
 
@@ -117,20 +120,20 @@ class Upstream:
         retries = self.config.retries
         return active_allows(self.active, self.retrying, retries.budget_percent, retries.minimum)
 
-    async def open(self, endpoint: Endpoint, source: proxy_protocol.Source) -> Wire:
-        """A connection to the endpoint, an idle one or a new one. OSError or trio.TooSlowError if there is none."""
+    def idle(self, endpoint: Endpoint) -> Wire | None:
+        """A connection to the endpoint that waits for a request."""
         server = self.servers.get(endpoint.id)
         while server is not None and server.idle:
             wire, _ = server.idle.pop()
             if wire.is_quiet():
                 return wire
             wire.close()
-        return await self.connect(endpoint, source)
+        return None
 
     async def connect(self, endpoint: Endpoint, source: proxy_protocol.Source) -> Wire:
-        """A new connection, made within `connect_timeout`."""
+        """A new connection, made within `connect_timeout`. OSError or trio.TooSlowError if there is none."""
         with trio.fail_after(self.config.connect_timeout):
-            wire = await connect(await resolved(endpoint.address))
+            wire = await connect(*await resolved(endpoint.address))
             self.counters.connections += 1
             if self.config.send_proxy_protocol:
                 await wire.send(proxy_protocol.encode(source))
@@ -141,6 +144,7 @@ class Upstream:
         server = self.servers.get(endpoint.id)
         # With PROXY in front, a connection belongs to one client.
         alone = self.config.send_proxy_protocol or self._closed.cancel_called
+        alone = alone or self._addresses.get(endpoint.id) != endpoint.address
         if alone or server is None or len(server.idle) >= self.config.idle_connections_max:
             wire.close()
         else:
@@ -278,12 +282,18 @@ class Attempt:
         return write_cookie(name, self.upstream.sticky.write(self.endpoint.id)).encode()
 
 
+def unreached(error: Exception) -> Outcome:
+    """What a connection that can't be made says of the endpoint: nothing, if it is we who have no room for it."""
+    ours = isinstance(error, OSError) and error.errno in NO_ROOM
+    return Outcome.CANCELLED if ours else Outcome.CONNECT_FAIL
+
+
 async def check(address: str, checks: CheckConfig, proxied: bool) -> Outcome:
     """Ask one endpoint whether it is well."""
     outcome = Outcome.TIMEOUT
     with trio.move_on_after(checks.timeout):
         try:
-            wire = await connect(await resolved(address))
+            wire = await connect(*await resolved(address))
         except OSError:
             return Outcome.CONNECT_FAIL
         try:
@@ -309,13 +319,13 @@ async def _ask(wire: Wire, address: str, checks: CheckConfig) -> Outcome:
     return Outcome.ERROR
 
 
-async def resolved(address: str) -> tuple[str, int]:
-    """HOST:PORT with the host as a number; the first that the resolver gives if it is a name."""
+async def resolved(address: str) -> list[tuple[str, int]]:
+    """HOST:PORT with the host as a number; all that the resolver gives if it is a name."""
     host, port = split_address(address)
     if host.replace(".", "").isdigit() or ":" in host:
-        return host, port
+        return [(host, port)]
     found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return str(found[0][4][0]), port
+    return [(str(each[4][0]), port) for each in found]
 
 
 def _cookie(head: Head | None, name: str) -> str:

@@ -6,8 +6,10 @@ for each request, so that costs more than the request. Here each socket belongs 
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+from collections.abc import Callable
 
 import trio
 
@@ -15,8 +17,10 @@ RECEIVE_BYTES = 64 * 1024
 #: What moves beyond this many bytes goes through a pipe in the kernel (splice) where there is one.
 SPLICE_FROM_BYTES = 256 * 1024
 PIPE_BYTES = 1 << 20
-_SPLICE = getattr(os, "splice", None)
-_FLAGS = getattr(os, "SPLICE_F_NONBLOCK", 0) | getattr(os, "SPLICE_F_MOVE", 0)
+#: Errors that say that this machine or process has no room for another connection, whoever is at its other end.
+NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+#: A peer that vanished without a word is asked after a minute at rest, and given up after another.
+KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 
 
 class Wire:
@@ -45,16 +49,19 @@ class Wire:
 
     async def send(self, data: bytes) -> None:
         """Send all of it."""
-        rest = memoryview(data)
-        while True:
-            try:
-                sent = self.sock.send(rest)
-            except BlockingIOError:
-                sent = 0
-            rest = rest[sent:]
-            if not rest:
-                return
+        try:
+            sent = self.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent == len(data):
+            return
+        rest = memoryview(data)[sent:]
+        while rest:
             await trio.lowlevel.wait_writable(self.sock)
+            try:
+                rest = rest[self.sock.send(rest) :]
+            except BlockingIOError:
+                continue
 
     def is_quiet(self) -> bool:
         """Nothing has arrived, not even the end: what must hold for a connection that waits for its next request."""
@@ -77,10 +84,17 @@ class Wire:
 
     def finish(self) -> None:
         """Tell the other end that nothing follows."""
+        self._shut(socket.SHUT_WR)
+
+    def end(self) -> None:
+        """Whoever receives gets b"" now, whoever sends an error."""
+        self._shut(socket.SHUT_RDWR)
+
+    def _shut(self, how: int) -> None:
         try:
-            self.sock.shutdown(socket.SHUT_WR)
+            self.sock.shutdown(how)
         except OSError:
-            pass  # it is gone: whoever reads from it learns so
+            pass  # it is gone: whoever uses it learns so
 
     def close(self) -> None:
         """Close at once. May be called again."""
@@ -95,62 +109,83 @@ class Wire:
         self.sock.close()
 
 
-async def connect(address: tuple[str, int]) -> Wire:
-    """Open a connection; OSError says why it can't be."""
-    sock = trio.socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        await sock.connect(address)
-    except BaseException:
-        sock.close()
-        raise
-    return Wire(socket.socket(fileno=sock.detach()))
+async def connect(*addresses: tuple[str, int]) -> Wire:
+    """Open a connection to the first of these that takes it; OSError says why none does."""
+    for place, address in enumerate(addresses, 1):
+        sock = trio.socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
+        keep_alive(sock)
+        try:
+            await sock.connect(address)
+        except BaseException as error:
+            sock.close()
+            if isinstance(error, OSError) and place < len(addresses):
+                continue
+            raise
+        return Wire(socket.socket(fileno=sock.detach()))
+    raise OSError("a name without an address")
 
 
-async def move(source: Wire, target: Wire, count: int | None = None) -> int:
+def keep_alive(sock: socket.socket | trio.socket.SocketType) -> None:
+    """Let the kernel find out whether the other end still exists. Of a listening socket, its connections inherit it."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE:
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+async def move(source: Wire, target: Wire, count: int | None = None, moving: Callable[[], None] = lambda: None) -> int:
     """Carry `count` bytes (None: all until the end) from one to the other; how many there were.
 
-    Fewer than `count` means that the source ended early. Starts with plain copies, which is the cheapest for little;
-    goes on in the kernel once SPLICE_FROM_BYTES have passed.
+    Fewer than `count` means that the source ended early. `moving` is called before each wait for one of them. Starts
+    with plain copies, which is the cheapest for little; goes on in the kernel once SPLICE_FROM_BYTES have passed.
     """
     moved = 0
-    copied_max = SPLICE_FROM_BYTES if _SPLICE is not None else None
-    while (count is None or moved < count) and (copied_max is None or moved < copied_max):
-        await trio.lowlevel.wait_readable(source.sock)
-        try:
-            data = source.sock.recv(RECEIVE_BYTES if count is None else min(RECEIVE_BYTES, count - moved))
-        except BlockingIOError:
-            continue
-        if not data:
-            return moved
-        await target.send(data)
-        moved += len(data)
-    if count is None or moved < count:
-        moved += await _splice(source, target, None if count is None else count - moved)
-    source.received += moved
-    return moved
-
-
-async def _splice(source: Wire, target: Wire, count: int | None) -> int:
-    assert _SPLICE is not None
-    reader, writer = os.pipe()
+    pipe: tuple[int, int] | None = None
     try:
-        moved = 0
         while count is None or moved < count:
+            moving()
             await trio.lowlevel.wait_readable(source.sock)
-            wanted = PIPE_BYTES if count is None else min(PIPE_BYTES, count - moved)
+            if pipe is None and moved >= SPLICE_FROM_BYTES and hasattr(os, "splice"):
+                pipe = _pipe()
+            wanted = PIPE_BYTES if pipe is not None else RECEIVE_BYTES
+            wanted = wanted if count is None else min(wanted, count - moved)
+            data = b""
             try:
-                waiting = _SPLICE(source.sock.fileno(), writer, wanted, flags=_FLAGS)
+                if pipe is None:
+                    data = source.sock.recv(wanted)
+                size = len(data) if pipe is None else _splice(source.sock.fileno(), pipe[1], wanted)
             except BlockingIOError:
                 continue
-            if not waiting:
+            if not size:
                 break
-            moved += waiting
-            while waiting:
-                try:
-                    waiting -= _SPLICE(reader, target.sock.fileno(), waiting, flags=_FLAGS)
-                except BlockingIOError:
-                    await trio.lowlevel.wait_writable(target.sock)
+            moved += size
+            source.received += size
+            moving()
+            await (target.send(data) if pipe is None else _empty(pipe[0], size, target))
         return moved
     finally:
-        os.close(reader)
-        os.close(writer)
+        for end in pipe or ():
+            os.close(end)
+
+
+def _pipe() -> tuple[int, int] | None:
+    """None when there is no room for one: copying needs none."""
+    try:
+        return os.pipe()
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+    return None
+
+
+def _splice(source: int, target: int, size: int) -> int:
+    return os.splice(source, target, size, flags=os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE)
+
+
+async def _empty(pipe: int, size: int, target: Wire) -> None:
+    """Carry the `size` bytes in the pipe to the target."""
+    while size:
+        try:
+            size -= _splice(pipe, target.sock.fileno(), size)
+        except BlockingIOError:
+            await trio.lowlevel.wait_writable(target.sock)

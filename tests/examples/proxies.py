@@ -6,7 +6,8 @@ import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import wraps
+from functools import partial, wraps
+from typing import Any
 
 import trio
 from proxy import Listener, Proxy
@@ -16,16 +17,18 @@ from proxy_upstream import Upstream
 from proxy_wire import Wire
 from toml_records import read_records
 
+from distkit.transport import join_address, split_address
+
 #: What a server does with one connection.
 Behaviour = Callable[["Backend", Wire], Awaitable[None]]
 
 
-def trio_test(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    """Run an async test."""
+def trio_test(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run an async test, with its fixtures."""
 
     @wraps(test)
-    def run() -> None:
-        trio.run(test)
+    def run(**fixtures: Any) -> None:
+        trio.run(partial(test, **fixtures))
 
     return run
 
@@ -39,14 +42,15 @@ async def until(condition: Callable[[], object]) -> None:
 class Backend:
     """A server on a port of its own. `requests` are the heads and bodies that it has read."""
 
-    def __init__(self, behaviour: Behaviour) -> None:
+    def __init__(self, behaviour: Behaviour, host: str = "127.0.0.1") -> None:
         self.behaviour = behaviour
         self.requests: list[tuple[Head, bytes]] = []
         self.connections = 0
         self.listening = trio.CancelScope()
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, 0), family=family)
         self._socket.setblocking(False)
-        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        self.address = join_address(host, self._socket.getsockname()[1])
 
     async def run(self) -> None:
         with self._socket, self.listening:
@@ -128,8 +132,7 @@ class Running:
 
     def client(self) -> Wire:
         """A new connection to the proxy."""
-        host, _, port = self.listener.address.rpartition(":")
-        self.clients.append(Wire(socket.create_connection((host, int(port)))))
+        self.clients.append(Wire(socket.create_connection(split_address(self.listener.address))))
         return self.clients[-1]
 
     async def ask(self, request: bytes, wire: Wire | None = None) -> tuple[Head, bytes]:
@@ -178,15 +181,15 @@ def get(path: str = "/", *headers: str, method: str = "GET", body: bytes = b"") 
 
 @asynccontextmanager
 async def proxied(
-    *behaviours: Behaviour, listen: str = "", cluster: str = "", top: str = ""
+    *behaviours: Behaviour, listen: str = "", cluster: str = "", top: str = "", host: str = "127.0.0.1"
 ) -> AsyncIterator[tuple[Running, list[Backend]]]:
     """A proxy in front of a server for each behaviour, which are called b0, b1, ... The texts are lines of TOML."""
-    backends = [Backend(each) for each in behaviours]
+    backends = [Backend(each, host) for each in behaviours]
     async with trio.open_nursery() as nursery:
         for backend in backends:
             nursery.start_soon(backend.run)
         proxy = Proxy(nursery, random.Random(1))
-        proxy.apply(configured(backends, listen, cluster, top))
+        proxy.apply(configured(backends, listen, cluster, top, host))
         nursery.start_soon(proxy.sweep)
         running = Running(proxy)
         try:
@@ -198,13 +201,15 @@ async def proxied(
         nursery.cancel_scope.cancel()
 
 
-def configured(backends: list[Backend], listen: str = "", cluster: str = "", top: str = "") -> ProxyConfig:
+def configured(
+    backends: list[Backend], listen: str = "", cluster: str = "", top: str = "", host: str = "127.0.0.1"
+) -> ProxyConfig:
     """The configuration of `proxied`."""
     endpoints = ", ".join(f'{{ id = "b{each}", address = "{one.address}" }}' for each, one in enumerate(backends))
     text = f"""
 {top}
 [listen.web]
-address = "127.0.0.1:0"
+address = "{join_address(host, 0)}"
 cluster = "app"
 {listen}
 [cluster.app]

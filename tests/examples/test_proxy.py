@@ -206,6 +206,10 @@ async def test_draining_answers_what_was_asked_and_then_closes() -> None:
 
     async with proxied(behave) as (proxy, backends):
         busy, idle = proxy.client(), proxy.client()
+        release.set()
+        await proxy.ask(get(), idle)
+        release = trio.Event()
+        backends[0].requests.clear()
         await busy.send(get())
         await until(lambda: backends[0].requests)
         async with trio.open_nursery() as nursery:
@@ -284,7 +288,7 @@ async def test_the_admin_address_answers_what_it_has_and_refuses_the_rest() -> N
             assert (head.get(b"content-type"), b"status.json" in page) == (b"text/html; charset=utf-8", True)
             _, data = await proxy.ask(get("/status.json"), wire)
             assert json.loads(data)["clusters"][0]["name"] == "app"
-            assert (await proxy.ask(get("/status", method="POST", body=b"x"), wire))[0].status == 405
+            assert (await proxy.ask(get("/status", method="POST"), wire))[0].status == 405
             head, _ = await proxy.ask(b"nonsense\r\n\r\n", wire)
             assert head.status == 400
         finally:

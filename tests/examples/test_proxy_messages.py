@@ -16,6 +16,7 @@ def read(data: bytes, *, requests: bool = True, cuts: tuple[int, ...] = ()) -> l
     reader = Reader(requests)
     for begin, end in zip((0, *cuts), (*cuts, len(data)), strict=True):
         reader.feed(data[begin:end])
+    reader.check()
     return list(reader.events)
 
 
