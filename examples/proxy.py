@@ -163,6 +163,7 @@ class Proxy:
         self.began = time.monotonic()
         self.drain_timeout = 0.0
         self.reloads = 0
+        self.admin = ""
         self._leaving: list[Listener] = []
         self._nursery = nursery
         self._rng = rng
@@ -180,6 +181,10 @@ class Proxy:
                 listener.close()
             raise
         self.drain_timeout = config.drain_timeout
+        if config.admin != self.admin and self.listeners:
+            logger.warning("admin stays at %r until the next start", self.admin)
+        else:
+            self.admin = config.admin
         self._replace_upstreams(upstreams, config)
         wanted = {each.address: (name, each) for name, each in config.listen.items()}
         for address, listener in list(self.listeners.items()):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,14 @@ from distkit.balance.outliers import OutlierOptions
 from distkit.balance.routing import ZoneOptions
 from distkit.balance.slow_start import SlowStart
 from distkit.balance.stickiness import Sticky
+from distkit.node.discovery import ApiServer
 from distkit.transport import is_loopback, split_address
 
 FILE_BYTES_MAX = 4 << 20
 #: "source", "path", or one of these and a name.
 _HASHED_BY_NAME = ("header:", "cookie:")
+_LABEL = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+_SERVICE = re.compile(f"({_LABEL})/({_LABEL})(?::({_LABEL}))?")
 
 
 def _positive(record: object, *names: str) -> None:
@@ -129,6 +134,9 @@ class ClusterConfig:
 
     endpoints: tuple[EndpointConfig, ...] = ()
     dns: str = ""
+    kubernetes: str = ""
+    kubernetes_zone: str = ""
+    kubernetes_api: str = ""
     policy: Any = "least_request"
     checks: CheckConfig | None = None
     outliers: OutlierOptions | None = None
@@ -147,10 +155,14 @@ class ClusterConfig:
     send_proxy_protocol: bool = False
 
     def __post_init__(self) -> None:
-        if bool(self.endpoints) == bool(self.dns):
-            raise LocalError("either endpoints or dns is needed")
+        if [bool(self.endpoints), bool(self.dns), bool(self.kubernetes)].count(True) != 1:
+            raise LocalError("one of endpoints, dns and kubernetes is needed")
         if self.dns:
             split_address(self.dns)
+        if self.kubernetes:
+            self.service()
+        if self.kubernetes_api and not is_loopback(split_address(self.kubernetes_api)[0]):
+            raise LocalError("kubernetes_api is spoken to without TLS (kubectl proxy): it must be a loopback address")
         ids = [each.id or each.address for each in self.endpoints]
         if twice := next((each for place, each in enumerate(ids) if each in ids[:place]), None):
             raise LocalError(f"two endpoints are called {twice!r}")
@@ -166,6 +178,18 @@ class ClusterConfig:
         """The balancer that runs can go on with the other's endpoints."""
         names = [each.name for each in fields(self) if each.name != "endpoints"]
         return all(getattr(self, name) == getattr(other, name) for name in names)
+
+    def service(self) -> tuple[str, str, str | int | None]:
+        """Namespace and name of the Kubernetes service, and its port: a name, a number, or None for the only one."""
+        found = _SERVICE.fullmatch(self.kubernetes)
+        if found is None:
+            raise LocalError(f'kubernetes is "NAMESPACE/SERVICE:PORT_NAME", not {self.kubernetes!r}')
+        namespace, service, port = found.groups()
+        return namespace, service, int(port) if port is not None and port.isdigit() else port
+
+    def api_server(self) -> ApiServer:
+        """Who is asked for the endpoints of the service. LocalError outside of Kubernetes."""
+        return ApiServer(self.kubernetes_api) if self.kubernetes_api else ApiServer.in_cluster(os.environ)
 
     def options(self) -> ClusterOptions:
         """What the balancer is told. `policy = "name"`, or `policy = { name = "name", option = ... }`."""
@@ -208,6 +232,9 @@ class ProxyConfig:
     def __post_init__(self) -> None:
         if not self.listen:
             raise LocalError("a [listen.NAME] is needed")
+        addresses = [each.address for each in self.listen.values()]
+        if twice := next((each for place, each in enumerate(addresses) if each in addresses[:place]), None):
+            raise LocalError(f"two listeners have the address {twice}")
         for name, each in self.listen.items():
             if each.cluster not in self.cluster:
                 raise LocalError(f"listen.{name} sends to cluster {each.cluster!r}, which is not there")

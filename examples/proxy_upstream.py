@@ -8,6 +8,7 @@ import socket
 import time
 from collections import deque
 from dataclasses import dataclass, replace
+from typing import Any
 
 import httptools
 import proxy_protocol
@@ -17,11 +18,13 @@ from proxy_config import CheckConfig, ClusterConfig
 from proxy_messages import BadMessage, Head, Reader, encode_head
 from proxy_wire import NO_ROOM, Wire, connect
 
+from distkit import DistkitError
 from distkit.balance import Cluster, Context, Endpoint, Gate, Outcome
-from distkit.balance.events import Probe
+from distkit.balance.events import Checked, Ejected, PanicOff, PanicOn, Probe, Restored
+from distkit.balance.kubernetes import endpoints_of
 from distkit.balance.retries import active_allows
 from distkit.balance.stickiness import read_cookie, write_cookie
-from distkit.node.discovery import follow_name
+from distkit.node.discovery import ApiServer, follow_name, follow_service
 from distkit.transport import split_address
 
 logger = logging.getLogger("proxy")
@@ -68,6 +71,8 @@ class Upstream:
         self.active = 0
         self.retrying = 0
         self.sticky = config.sticky(name)
+        self._rng = rng
+        self._api = config.api_server() if config.kubernetes else None
         self._addresses: dict[str, str] = {}
         self._closed = trio.CancelScope()
         self.reconfigure(config)
@@ -159,6 +164,8 @@ class Upstream:
                 async with trio.open_nursery() as nursery:
                     if self.config.dns:
                         nursery.start_soon(self._follow_name)
+                    if self._api is not None:
+                        nursery.start_soon(self._follow_service, self._api)
                     while True:
                         self._turn(nursery)
                         wait = self.balancer.deadline() - time.monotonic()
@@ -175,8 +182,23 @@ class Upstream:
             if isinstance(event, Probe):
                 nursery.start_soon(self._check, event)
             else:
-                logger.info("cluster %s: %s", self.name, event)
+                self._say(event)
         self._expire_idle(now)
+
+    def _say(self, event: Checked | Ejected | Restored | PanicOn | PanicOff) -> None:
+        match event:
+            case Checked(id, healthy):
+                level, what = logging.WARNING - 10 * healthy, f"{id} {'passes' if healthy else 'fails'} its checks"
+            case Ejected(id, cause, until):
+                seconds = max(0.0, until - time.monotonic())
+                level, what = logging.WARNING, f"{id} gets no requests for {seconds:.0f} s: {cause}"
+            case Restored(id):
+                level, what = logging.INFO, f"{id} gets requests again"
+            case PanicOn(priority):
+                level, what = logging.WARNING, f"so few endpoints of priority {priority} are well that all are used"
+            case PanicOff(priority):
+                level, what = logging.INFO, f"enough endpoints of priority {priority} are well again"
+        logger.log(level, "cluster.%s: %s", self.name, what)
 
     def idle_count(self) -> int:
         """Connections to endpoints that wait for a request."""
@@ -193,6 +215,18 @@ class Upstream:
     async def _follow_name(self) -> None:
         """Endpoints are the addresses behind a name."""
         await follow_name(self.config.dns, lambda found: self.update([Endpoint(each, each) for each in found]))
+
+    async def _follow_service(self, api: ApiServer) -> None:
+        """Endpoints are those of a Kubernetes service."""
+        namespace, service, port = self.config.service()
+
+        def changed(slices: tuple[dict[str, Any], ...]) -> None:
+            try:
+                self.update(list(endpoints_of(slices, port, zone=self.config.kubernetes_zone)))
+            except DistkitError as error:
+                logger.warning("cluster.%s: %s; its endpoints stay as they were", self.name, error)
+
+        await follow_service(api, namespace, service, changed, self._rng)
 
     async def _check(self, probe: Probe) -> None:
         checks, address = self.config.checks, self._addresses.get(probe.id)

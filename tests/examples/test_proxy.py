@@ -303,7 +303,7 @@ MISTAKES = {
     "unknown cluster": ('[listen.a]\naddress="127.0.0.1:1"\ncluster="b"\n[cluster]', "listen.a sends to cluster 'b'"),
     "address": ('[listen.a]\naddress="here"\ncluster="b"\n[cluster]', "line 1: listen.a: an address must be HOST:PORT"),
     "mode": ('[listen.a]\naddress="127.0.0.1:1"\ncluster="b"\nmode="udp"\n[cluster]', 'mode must be "http" or "tcp"'),
-    "policy": ('[listen]\n[cluster.b]\npolicy="best"\nendpoints=[]', "either endpoints or dns"),
+    "policy": ('[listen]\n[cluster.b]\npolicy="best"\nendpoints=[]', "one of endpoints, dns and kubernetes"),
     "unknown policy": (
         '[listen]\n[cluster.b]\npolicy="best"\nendpoints=[{address="127.0.0.1:1"}]',
         "line 2: cluster.b: .*best",
