@@ -128,8 +128,8 @@ class Detector:
         return tuple(self._watches)
 
     def deadline(self) -> float:
-        """When `flush` may have something to tell, infinity: never without another heartbeat."""
-        return self._queue[0][0] if self._queue else math.inf
+        """When `flush` may have something to tell, not before now; infinity: never without another heartbeat."""
+        return max(self._now, self._queue[0][0]) if self._queue else math.inf
 
     def flush(self, now: float) -> tuple[Suspected | Trusted, ...]:
         """What changed since the last flush, in order. Early, late and repeated calls are harmless."""
