@@ -7,8 +7,8 @@ The header and the name of the cluster are authenticated too, so members of two 
 an outsider sends is refused before anything in it is parsed. `docs/formats.md` has it byte for byte.
 
 A recorded packet may be sent again by anybody. That changes little: claims hold by incarnation, and old ones lose;
-answers count by their number; a request makes its true sender at most one packet of the usual size. A member that
-everyone has forgotten can be made to look alive by an old claim, until it is found dead once more.
+answers count by their number; a request makes a node send one or two packets of the usual size to whoever sent it. A
+member that everyone has forgotten can be made to look alive by an old claim, until it is found dead once more.
 
 Nonces are random. With one key, two of 2^32 packets have the same one with probability 2^-33: change the key before
 that. A group of 1,000 at rest sends as many in two weeks.

@@ -263,9 +263,9 @@ SWIM = (
     ),
     _rules(
         "who came back is forgotten",
-        "claims",
-        "    return not is_live(peer.status) and forget_at ==",
-        "    return forget_at <=",
+        "state",
+        "            not is_live(peer.status)\n            and forget_at ==",
+        "            True\n            and forget_at <=",
         "test_who_came_back_is_not_forgotten",
     ),
     # -- tables

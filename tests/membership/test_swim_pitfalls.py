@@ -224,8 +224,24 @@ def test_contacts_are_bounded():
     assert len(lone.state.contacts) == 64
 
 
-def test_one_small_request_causes_no_more_than_one_packet_at_once():
+def test_a_member_that_flaps_without_end_leaves_no_heap_of_timers():
+    lone = Lone(size=10)
+    for number in range(1, 1000):
+        lone.hear(suspect("n1", "n2", number), suspect("n1", "n3", number), alive("n1", number + 1))
+        lone.hear(left("n2", number), alive("n2", number + 1))
+    assert len(lone.state.suspicions) < 120
+    assert len(lone.state.graves) < 100
+    lone.hear(suspect("n1", "n2", 2000))
+    lone.state.probe_deadline = math.inf
+    lone.run(24.1)
+    assert lone.status("n1") == Status.DEAD
+    lone.run(31.0)
+    assert (lone.status("n1"), lone.status("n2")) == (None, Status.ALIVE)
+
+
+def test_one_small_request_causes_no_more_than_two_packets_at_once():
     lone = Lone(size=500)
+    assert len(lone.receive("n1", SyncRequest(1, "", True, (alive("n1"),)))) == 2
     for request in (
         SyncRequest(1, "", False, (alive("n1"),)),
         Ping(1, "n0", ()),

@@ -68,15 +68,10 @@ def make_room(s: State) -> bool:
     """Forget the member that has been dead for the longest time. False: all are alive."""
     while s.graves:
         forget_at, peer = s.graves.popleft()
-        if is_buried(s, forget_at, peer):
+        if s.is_buried(forget_at, peer):
             s.forget(peer)
             return True
     return False
-
-
-def is_buried(s: State, forget_at: float, peer: Peer) -> bool:
-    """Whether the peer has been dead since it got this grave."""
-    return not is_live(peer.status) and forget_at == peer.since + s.options.gossip_to_dead
 
 
 def on_alive(s: State, now: float, peer: Peer, claim: Claim) -> None:

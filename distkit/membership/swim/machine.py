@@ -193,21 +193,19 @@ def _time_went_back(now: float, last: float) -> LocalError:
 def _slow_tick(s: State, now: float) -> None:
     """Relays, suspicions, tables and graves: what is seldom due."""
     probing.end_relays(s, now)
-    suspicions = s.suspicions
-    while suspicions and suspicions[0][0] <= now:
-        deadline, _, suspicion = heappop(suspicions)
+    while s.suspicions and s.suspicions[0][0] <= now:
+        deadline, _, suspicion = heappop(s.suspicions)
         if suspicion.deadline == deadline:
             claims.declare_dead(s, now, suspicion.peer)
     syncing.tick(s, now)
-    graves = s.graves
-    while graves and graves[0][0] <= now:
-        forget_at, peer = graves.popleft()
-        if claims.is_buried(s, forget_at, peer) and s.peers.get(peer.name) is peer:
+    while s.graves and s.graves[0][0] <= now:
+        forget_at, peer = s.graves.popleft()
+        if s.is_buried(forget_at, peer):
             s.forget(peer)
     s.slow_deadline = min(
         next(iter(s.relays.values())).deadline if s.relays else s.sync_due,
-        suspicions[0][0] if suspicions else s.sync_due,
-        graves[0][0] if graves else s.sync_due,
+        s.suspicions[0][0] if s.suspicions else s.sync_due,
+        s.graves[0][0] if s.graves else s.sync_due,
         s.join_deadline,
         s.sync_deadline,
         s.sync_due,

@@ -278,8 +278,18 @@ class State:
         self.digest ^= fingerprint(peer.name, peer.incarnation)
         self._resize(-1)
         forget_at = self.now + self.options.gossip_to_dead
+        if len(self.graves) > 2 * len(self.peers) + 64:  # of peers that came back, again and again
+            self.graves = deque(grave for grave in self.graves if self.is_buried(*grave))
         self.graves.append((forget_at, peer))
         self.sooner(forget_at)
+
+    def is_buried(self, forget_at: float, peer: Peer) -> bool:
+        """Whether the peer has been dead since it got this grave, and is not forgotten yet."""
+        return (
+            not is_live(peer.status)
+            and forget_at == peer.since + self.options.gossip_to_dead
+            and self.peers.get(peer.name) is peer
+        )
 
     def renew(self, peer: Peer, incarnation: int) -> None:
         """A live peer has another incarnation."""

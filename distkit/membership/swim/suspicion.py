@@ -5,7 +5,7 @@ Source: Dadgar, Phillips, Currey, "Lifeguard: local health awareness for more ac
 
 from __future__ import annotations
 
-from heapq import heappush
+from heapq import heapify, heappush
 
 from distkit.membership.swim.events import Joined, Suspected
 from distkit.membership.swim.formulas import confirmations_wanted, suspicion_min, suspicion_timeout
@@ -64,5 +64,8 @@ def _set_deadline(s: State, suspicion: Suspicion) -> None:
     timeout = suspicion_timeout(confirmations, suspicion.wanted, suspicion.shortest, suspicion.longest)
     suspicion.deadline = deadline = suspicion.start + timeout
     s.suspicions_made += 1
+    if len(s.suspicions) > 4 * len(s.peers) + 64:  # nearly all are of suspicions that have ended
+        s.suspicions = [entry for entry in s.suspicions if entry[0] == entry[2].deadline]
+        heapify(s.suspicions)
     heappush(s.suspicions, (deadline, s.suspicions_made, suspicion))
     s.sooner(deadline)
