@@ -120,9 +120,9 @@ class HttpClient:
         self.source = source
         self.head_timeout = head_timeout
         self.idle_timeout = idle_timeout
-        #: When what is waited for is too late: the server behind this connection, or the client if that is None.
+        #: Whose turn it is, the client's or a server's, and when that is too late.
+        self._awaited = wire
         self._overdue = time.monotonic() + head_timeout
-        self._awaited: Wire | None = None
         self._late = False
         #: A server is at work, and the client has nothing to do but to wait (or to leave).
         self._waiting = False
@@ -139,18 +139,14 @@ class HttpClient:
 
     def sweep(self, now: float) -> None:
         """End the wait for a server that takes too long, and the connection of a client that does, or has left."""
-        if now > self._overdue and self._awaited is not None:
+        if now > self._overdue and self._awaited is not self._wire:
             self._late = True
             self._overdue = float("inf")
             self._awaited.end()
         elif now > self._overdue or (self._waiting and self._wire.has_ended()):
             self.scope.cancel()
 
-    def _await_client(self, seconds: float) -> None:
-        self._overdue = time.monotonic() + seconds
-        self._awaited = None
-
-    def _await_server(self, wire: Wire, seconds: float) -> None:
+    def _await(self, wire: Wire, seconds: float) -> None:
         self._overdue = time.monotonic() + seconds
         self._awaited = wire
 
@@ -182,7 +178,7 @@ class HttpClient:
             self._say(answer(error.status, f"{error}\n", close=True))
             self._lingers = True
         if self._lingers:
-            self._await_client(LINGER_SECONDS)
+            self._await(self._wire, LINGER_SECONDS)
             self._wire.finish()
             while time.monotonic() < self._overdue and await self._wire.receive():
                 pass
@@ -200,7 +196,7 @@ class HttpClient:
         """Answer the next request; whether the connection may carry another."""
         self._answering = False
         begun = self._reader.begun or not self._served
-        self._await_client(self.head_timeout if begun else self.idle_timeout)
+        self._await(self._wire, self.head_timeout if begun else self.idle_timeout)
         head = await self._event()
         if head is END or self.draining:
             return False
@@ -222,7 +218,7 @@ class HttpClient:
         if failure is not None:
             exchange.last = exchange.last or not exchange.complete
             close = exchange.last or self.draining
-            self._await_client(self.idle_timeout)
+            self._await(self._wire, self.idle_timeout)
             await self._wire.send(answer(failure.status, f"{failure}\n", close=close, empty=head.method == b"HEAD"))
             await trio.lowlevel.checkpoint()  # many requests that came at once may fail without any waiting
         self._served = True
@@ -308,7 +304,7 @@ class HttpClient:
         reusable = self._late = False
         used = wire.received
         self._waiting = True
-        self._await_server(wire, attempt.upstream.config.response_timeout)
+        self._await(wire, attempt.upstream.config.response_timeout)
         try:
             await wire.send(b"".join((exchange.request, *exchange.body)))
             if exchange.complete:
@@ -370,11 +366,17 @@ class HttpClient:
 
     async def _send_rest(self, exchange: Exchange, attempt: Attempt, wire: Wire) -> None:
         config, reader = attempt.upstream.config, self._reader
-        size = sum(map(len, exchange.body))
+        length, size = exchange.head.length or 0, sum(map(len, exchange.body))
         while not exchange.complete:
+            if not exchange.kept and not reader.events and length - size >= BULK_BYTES:
+                await self._move(attempt, self._wire, wire, length - size)
+                self._await(wire, config.response_timeout)
+                self._reader = Reader(requests=True)  # the former one waits for that body for ever
+                exchange.complete = True
+                return
             if not reader.events:
                 reader.check()
-                self._await_client(self.idle_timeout)
+                self._await(self._wire, self.idle_timeout)
                 data = await self._wire.receive()
                 if not data:
                     raise ClientGone
@@ -384,7 +386,7 @@ class HttpClient:
             if not exchange.kept or size > config.retries.body_bytes_max:
                 exchange.kept = False
                 exchange.body.clear()
-            self._await_server(wire, config.response_timeout)
+            self._await(wire, config.response_timeout)
             await wire.send(new)
 
     # -- the answer --------------------------------------------------------------------------------------------------
@@ -474,7 +476,11 @@ class HttpClient:
             await self._to_client(attempt, parts)
             parts = []
             if rest is not None and rest >= BULK_BYTES:
-                await self._move(attempt, wire, rest)
+                try:
+                    await self._move(attempt, wire, self._wire, rest)
+                except OSError:
+                    raise self._cut(attempt) from None
+                attempt.upstream.counters.bytes_out += rest
                 return head.keep_alive
             data = await self._from_server(attempt, wire)
             if data:
@@ -494,28 +500,33 @@ class HttpClient:
         if not data:
             return
         attempt.upstream.counters.bytes_out += len(data)
-        self._await_client(self.idle_timeout)
+        self._await(self._wire, self.idle_timeout)
         try:
             await self._wire.send(data)
         except OSError:
             raise ClientGone from None
 
     async def _from_server(self, attempt: Attempt, wire: Wire) -> bytes:
-        self._await_server(wire, attempt.upstream.config.response_timeout)
+        self._await(wire, attempt.upstream.config.response_timeout)
         try:
             return await wire.receive()
         except OSError:
             raise self._cut(attempt) from None
 
-    async def _move(self, attempt: Attempt, wire: Wire, count: int) -> None:
-        """Carry the rest of a body past the parser, as long as it moves."""
+    async def _move(self, attempt: Attempt, source: Wire, target: Wire, count: int) -> None:
+        """Carry the rest of a body past the parser. ClientGone or OSError (the server) if it breaks off."""
+        response_timeout = attempt.upstream.config.response_timeout
+
+        def turn(wire: Wire) -> None:
+            self._await(wire, self.idle_timeout if wire is self._wire else response_timeout)
+
         try:
-            moved = await move(wire, self._wire, count, lambda: self._await_client(self.idle_timeout))
+            if await move(source, target, count, turn) < count:
+                raise ConnectionError("the body is not complete")
         except OSError:
-            raise self._cut(attempt) from None
-        attempt.upstream.counters.bytes_out += moved
-        if moved < count:
-            raise self._cut(attempt)
+            if self._awaited is self._wire:
+                raise ClientGone from None
+            raise
 
     def _cut(self, attempt: Attempt) -> ClientGone:
         """The answer has begun and can't be completed."""

@@ -36,6 +36,8 @@ HOP_BY_HOP: Final = frozenset(
 ANEW: Final = HOP_BY_HOP | {b"content-length"}
 #: A name or address and a port, of the characters that RFC 3986 allows there.
 _AUTHORITY: Final = re.compile(rb"[\w.~!$&'()*+;=%\[\]:-]*", re.ASCII)
+#: What nearly all Connection headers say.
+_NAMES_NOTHING: Final = ([b"keep-alive"], [b"close"], [b"Keep-Alive"])
 _STATUS_LINES: Final = {each.value: f"HTTP/1.1 {each.value} {each.phrase}".encode() for each in HTTPStatus}
 
 
@@ -271,7 +273,7 @@ def _to_origin_form(head: Head) -> None:
 def forwarded(head: Head, anew: frozenset[bytes] = ANEW) -> list[tuple[bytes, bytes]]:
     """The headers that go on to the next hop, without those that are told `anew`."""
     connection = [value for name, value in head.headers if name == b"connection"]
-    if connection:
+    if connection and connection not in _NAMES_NOTHING:
         named = frozenset(each.strip().lower() for value in connection for each in value.split(b","))
         anew = anew.union(named - {b"host"})
     return [each for each in head.headers if each[0] not in anew]

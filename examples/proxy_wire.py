@@ -133,17 +133,19 @@ def keep_alive(sock: socket.socket | trio.socket.SocketType) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-async def move(source: Wire, target: Wire, count: int | None = None, moving: Callable[[], None] = lambda: None) -> int:
+async def move(
+    source: Wire, target: Wire, count: int | None = None, turn: Callable[[Wire], None] = lambda wire: None
+) -> int:
     """Carry `count` bytes (None: all until the end) from one to the other; how many there were.
 
-    Fewer than `count` means that the source ended early. `moving` is called before each wait for one of them. Starts
+    Fewer than `count` means that the source ended early. `turn` is told before each wait for whom it is. Starts
     with plain copies, which is the cheapest for little; goes on in the kernel once SPLICE_FROM_BYTES have passed.
     """
     moved = 0
     pipe: tuple[int, int] | None = None
     try:
         while count is None or moved < count:
-            moving()
+            turn(source)
             await trio.lowlevel.wait_readable(source.sock)
             if pipe is None and moved >= SPLICE_FROM_BYTES and hasattr(os, "splice"):
                 pipe = _pipe()
@@ -160,7 +162,7 @@ async def move(source: Wire, target: Wire, count: int | None = None, moving: Cal
                 break
             moved += size
             source.received += size
-            moving()
+            turn(target)
             await (target.send(data) if pipe is None else _empty(pipe[0], size, target))
         return moved
     finally:

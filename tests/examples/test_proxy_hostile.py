@@ -242,6 +242,32 @@ async def test_an_early_answer_is_not_lost_by_a_client_that_still_sends() -> Non
         assert (await rest(wire)).endswith(b"too large")
 
 
+@trio_test
+async def test_a_client_that_leaves_a_large_answer_says_nothing_of_the_server() -> None:
+    async with proxied(answering(ok(b"x" * 20_000_000))) as (proxy, _):
+        for _ in range(3):
+            wire = proxy.client()
+            await wire.send(get())
+            await wire.receive()
+            wire.reset()
+            await until(lambda: proxy.listener.connections == 0)
+        assert (proxy.upstream.counters.failures, proxy.upstream.active) == (0, 0)
+
+
+@trio_test
+async def test_a_server_that_dies_in_a_large_upload_is_a_bad_gateway() -> None:
+    async def behave(backend: Backend, wire: Wire) -> None:
+        for _ in range(4):
+            await wire.receive()
+        wire.reset()
+
+    async with proxied(behave) as (proxy, _):
+        wire = proxy.client()
+        await wire.send(get("/", "Content-Length: 100000000", method="PUT") + b"z" * 1_000_000)
+        assert (await response(wire))[0].status == 502
+        assert proxy.upstream.counters.failures == 1
+
+
 # -- time --------------------------------------------------------------------------------------------------------------
 
 

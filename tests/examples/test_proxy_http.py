@@ -51,6 +51,29 @@ async def test_a_body_that_comes_later_is_carried_while_the_server_is_listened_t
 
 
 @trio_test
+async def test_a_large_body_passes_and_the_connections_go_on() -> None:
+    large = bytes(range(256)) * 8000
+    async with proxied(answering(ok())) as (proxy, (backend,)):
+        wire = proxy.client()
+        for _ in range(2):
+            assert (await proxy.ask(get("/", method="PUT", body=large) + get("/next"), wire))[0].status == 200
+            assert (await response(wire))[0].status == 200
+        assert [body for _, body in backend.requests] == [large, b"", large, b""]
+        assert backend.connections == 1
+
+
+@trio_test
+async def test_an_upload_that_breaks_off_is_nobodys_fault() -> None:
+    async with proxied(answering(ok())) as (proxy, (backend,)):
+        wire = proxy.client()
+        await wire.send(get("/", "Content-Length: 10000000", method="PUT") + b"x" * 1_000_000)
+        wire.close()
+        await until(lambda: proxy.listener.connections == 0)
+        await until(lambda: backend.connections)
+        assert (proxy.upstream.counters.failures, proxy.upstream.active, backend.requests) == (0, 0, [])
+
+
+@trio_test
 async def test_pipelined_requests_are_answered_in_their_order() -> None:
     async with proxied(answering(ok(b"one"), ok(b"two"), ok(b"three"))) as (proxy, _):
         wire = proxy.client()
