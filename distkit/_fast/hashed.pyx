@@ -49,6 +49,7 @@ cdef class Hashed(View):
         self.rule = rule
         self.changes = changes
         self.weight = -1.0
+        self.watches = True
 
     def __dealloc__(self):
         free(self.in_order)
@@ -63,6 +64,9 @@ cdef class Hashed(View):
             raise MemoryError
         self.in_order = <uint32_t*>grown
         return 0
+
+    cdef size_t taken(self) noexcept:
+        return (2 * self.capacity + self.span) * sizeof(uint32_t)
 
     cdef int span_room(self, uint32_t span) except -1:
         """Have places for so many positions."""

@@ -7,6 +7,7 @@
 `<uint32_t>handle` is the slot. Both raise what the methods raise.
 """
 
+cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from distkit._fast.table cimport Table, View, Wish
@@ -15,6 +16,7 @@ cdef enum:
     PICK_FAILED = -9
 
 
+@cython.final
 cdef class Picker(Table):
     cdef readonly dict slots
     cdef readonly dict labels

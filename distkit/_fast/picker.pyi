@@ -1,9 +1,7 @@
 """What happens at each request: see `distkit._fast.pure.picker`, the specification of this kernel."""
 
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
-
-from typing_extensions import disjoint_base
+from typing import Any, Final, Protocol, final
 
 from distkit._fast.table import Table, View
 
@@ -20,7 +18,7 @@ class _Listener(Protocol):
     def overloaded(self, slot: int, now: float) -> None: ...
     def reported(self, slot: int, report: Any, now: float) -> None: ...
 
-@disjoint_base
+@final
 class Picker(Table):
     listener: _Listener | None
     limit: int

@@ -1,5 +1,6 @@
 """What happens at each request: see `distkit._fast.pure.picker`, the specification of this kernel."""
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
@@ -43,6 +44,7 @@ cdef uint64_t U64 = 0xFFFFFFFFFFFFFFFF
 cdef uint64_t U32 = 0xFFFFFFFF
 
 
+@cython.final
 cdef class Picker(Table):
     def __cinit__(self):
         self.slots = {}
@@ -53,6 +55,13 @@ cdef class Picker(Table):
     def __dealloc__(self):
         free(self.view_at)
         free(self.block)
+
+    def __sizeof__(self):
+        cdef View view
+        size = object.__sizeof__(self) + self.capacity * (sizeof(Row) + sizeof(uint32_t))
+        for view in self.views:
+            size += object.__sizeof__(view) + view.taken()
+        return size
 
     def attach(self, View view not None):
         cdef void* grown
@@ -196,6 +205,8 @@ cdef class Picker(Table):
         cdef uint32_t slot
         if context is None:
             return self.pick_hashed(False, 0, now)
+        if type(context) is int:
+            return self.pick_hashed(True, hash_of(context), now)
         self.advance(now)
         if not self.fill(&wish, context):
             return NO_ENDPOINT
@@ -302,7 +313,8 @@ cdef class Picker(Table):
         if row.view != NO_PLACE:
             view = <View>self.view_at[row.view]
             view.active -= 1
-            view.released(slot)
+            if view.watches:
+                view.released(slot)
         if row.flags & IN_FLIGHT_FULL and row.active < row.limit:
             self.change_flags(slot, row.flags & ~<uint32_t>IN_FLIGHT_FULL)
         if outcome == C_CANCELLED:
@@ -314,7 +326,7 @@ cdef class Picker(Table):
         elif outcome <= C_CONNECT_FAIL:
             row.failures += 1
             row.streak += 1
-        if view is not None:
+        if view is not None and view.watches:
             view.answered(slot, outcome, latency)
         if outcome == C_OVERLOAD:
             if self.listener is not None:
@@ -399,7 +411,8 @@ cdef class Picker(Table):
         self.outstanding += 1
         self.picks += 1
         view.active += 1
-        view.charged(slot)
+        if view.watches:
+            view.charged(slot)
         if row.active == row.limit:
             self.change_flags(slot, row.flags | IN_FLIGHT_FULL)
         return <int64_t>row.generation << 32 | slot
@@ -469,6 +482,12 @@ cdef class Picker(Table):
         if not 0 <= index < len(self.views):
             raise LocalError(f"there is no view {index}")
         return self.views[index]
+
+
+cdef uint64_t hash_of(object key) except? 0:
+    if not 0 <= key <= U64:
+        raise LocalError(f"a key is a hash of 64 bits, not {key}")
+    return key
 
 
 cdef object integers(buffer, formats, name):

@@ -91,6 +91,7 @@ cdef class Smooth(View):
         if max_fails < 0:
             raise LocalError(f"max_fails must be 0 (failures cost no weight) or more, not {max_fails}")
         self.max_fails = max_fails
+        self.watches = True
 
     cdef int place(self, uint32_t slot) except -1:
         cdef Row* row = &self.table.rows[slot]
@@ -143,6 +144,9 @@ cdef class Stride(View):
 
     def __dealloc__(self):
         free(self.scaled)
+
+    cdef size_t taken(self) noexcept:
+        return self.capacity * (sizeof(uint32_t) + sizeof(uint16_t))
 
     cdef int room(self, uint32_t count) except -1:
         cdef void* grown

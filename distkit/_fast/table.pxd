@@ -107,7 +107,9 @@ cdef class View:
     cdef uint32_t index
     cdef uint32_t mask
     cdef int64_t active
+    cdef bint watches  # `charged`, `released` and `answered` do something
 
+    cdef size_t taken(self) noexcept
     cdef int room(self, uint32_t count) except -1
     cdef int place(self, uint32_t slot) except -1
     cdef int unplace(self, uint32_t slot) except -1
@@ -119,14 +121,20 @@ cdef class View:
     cdef void charged(self, uint32_t slot) noexcept
     cdef void released(self, uint32_t slot) noexcept
     cdef void answered(self, uint32_t slot, int outcome, double latency) noexcept
+    @cython.final
     cdef void exchange(self, uint32_t one, uint32_t other) noexcept
+    @cython.final
     cdef int64_t scan(self, const Wish* wish, uint32_t place) noexcept
 
 
 cdef class Heap(View):
+    @cython.final
     cdef void settle(self, uint32_t slot) noexcept
+    @cython.final
     cdef void rise(self, uint32_t place) noexcept
+    @cython.final
     cdef void sink(self, uint32_t place) noexcept
+    @cython.final
     cdef int64_t least(self, const Wish* wish) noexcept
 
 

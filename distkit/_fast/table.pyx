@@ -1,5 +1,6 @@
 """The table of endpoints: see `distkit._fast.pure.table`, the specification of this kernel."""
 
+cimport cython
 from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
@@ -78,6 +79,10 @@ cdef class View:
     def __dealloc__(self):
         free(self.members)
 
+    cdef size_t taken(self) noexcept:
+        """Bytes of memory that members have."""
+        return self.capacity * sizeof(uint32_t)
+
     cdef int room(self, uint32_t count) except -1:
         """Have places for so many rows."""
         cdef uint32_t capacity = self.capacity
@@ -136,6 +141,7 @@ cdef class View:
     cdef void answered(self, uint32_t slot, int outcome, double latency) noexcept:
         pass
 
+    @cython.final
     cdef void exchange(self, uint32_t one, uint32_t other) noexcept:
         cdef uint32_t a = self.members[one]
         cdef uint32_t b = self.members[other]
@@ -144,6 +150,7 @@ cdef class View:
         self.table.rows[a].place = other
         self.table.rows[b].place = one
 
+    @cython.final
     cdef int64_t scan(self, const Wish* wish, uint32_t place) noexcept:
         cdef uint32_t i, at = place
         for i in range(self.count):
@@ -166,10 +173,12 @@ cdef class Heap(View):
         if place < self.count:
             self.settle(self.members[place])
 
+    @cython.final
     cdef void settle(self, uint32_t slot) noexcept:
         self.rise(self.table.rows[slot].place)
         self.sink(self.table.rows[slot].place)
 
+    @cython.final
     cdef void rise(self, uint32_t place) noexcept:
         cdef Row* rows = self.table.rows
         cdef uint32_t slot = self.members[place]
@@ -184,6 +193,7 @@ cdef class Heap(View):
         self.members[place] = slot
         rows[slot].place = place
 
+    @cython.final
     cdef void sink(self, uint32_t place) noexcept:
         cdef Row* rows = self.table.rows
         cdef uint32_t slot = self.members[place]
@@ -200,6 +210,7 @@ cdef class Heap(View):
         self.members[place] = slot
         rows[slot].place = place
 
+    @cython.final
     cdef int64_t least(self, const Wish* wish) noexcept:
         cdef Row* rows = self.table.rows
         cdef int64_t best = NOT_THERE

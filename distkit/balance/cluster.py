@@ -122,8 +122,8 @@ class _Member:
 class Cluster:
     """See the module. One cluster is for one thread at a time."""
 
-    #: (context, now) -> a handle, or one of NO_ENDPOINT, SATURATED and DROPPED, which are negative. Charges at once.
-    pick: Callable[[Context | None, float], int]
+    #: (context, the hash of the request alone, or None; now) -> a handle, or NO_ENDPOINT, SATURATED or DROPPED (< 0).
+    pick: Callable[[Context | int | None, float], int]
     #: (n or a buffer of 64-bit hashes, a writable buffer of int64, now) -> how many were written; as so many picks.
     pick_many: Callable[[Any, Any, float], int]
     #: (handle, outcome, latency in seconds, now, report=None) -> False if the handle is stale: counted and ignored.

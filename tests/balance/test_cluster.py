@@ -189,7 +189,7 @@ def test_pick_many_is_many_picks(policy: str) -> None:
     assert out.tolist() == [other.pick(None, 0.5) for _ in range(20)]
     keys = array("Q", [i * 0x9E3779B97F4A7C15 % 2**64 for i in range(15)])
     assert one.pick_many(keys, out, 0.5) == 15
-    assert out.tolist()[:15] == [other.pick(Context(key=key), 0.5) for key in keys]
+    assert out.tolist()[:15] == [other.pick(Context(key=key) if key % 2 else key, 0.5) for key in keys]
     assert one.picker.seed == other.picker.seed
 
 
@@ -506,6 +506,8 @@ def test_calls_that_make_no_sense_change_nothing() -> None:
         (lambda: cluster.set_gate("a", 64, True, 6.0), "gate must be of Gate"),  # type: ignore[arg-type]
         (lambda: cluster.endpoint(12345), "names no endpoint"),
         (lambda: cluster.pick("a", 6.0), "a Context or None"),
+        (lambda: cluster.pick(-1, 6.0), "a hash of 64 bits, not -1"),
+        (lambda: cluster.pick(1 << 64, 6.0), "a hash of 64 bits"),
     ]
     for call, words in nonsense:
         with pytest.raises(LocalError, match=words):

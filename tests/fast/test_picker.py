@@ -164,10 +164,10 @@ class Story:
         order = self.random.sample(self.views, 3)
         self.picker.route(order, [*ends, 100], [self.random.randrange(2) for _ in order], 100)
 
-    def context(self) -> Asked | None:
+    def context(self) -> Asked | int | None:
         chance = self.random.random()
         if chance < 0.6:
-            return None
+            return None if chance < 0.4 else self.random.getrandbits(64)
         tried = tuple(self.random.sample(self.handles, min(len(self.handles), 2)))
         names = (f"e{self.random.choice(self.slots)}",) if self.slots else ()
         return Asked(
