@@ -7,7 +7,9 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +35,8 @@ class Fleet:
         self.config = folder / "proxy.toml"
         self.log = folder / "proxy.log"
         self.proxy: subprocess.Popen[bytes] | None = None
+        #: Long enough for a server that is well on a busy machine, short enough for one that is stopped.
+        self.response_timeout = 4.0
 
     def write(self, cluster: str = "", policy: str = "least_request", ports: list[int] | None = None) -> None:
         endpoints = "".join(
@@ -46,8 +50,8 @@ address = "127.0.0.1:{self.port}"
 cluster = "app"
 [cluster.app]
 policy = "{policy}"
-response_timeout = 1.0
-connect_timeout = 1.0
+response_timeout = {self.response_timeout}
+connect_timeout = 5.0
 retries = {{ attempts = 4, budget_percent = 100, minimum = 100 }}
 checks = {{ path = "/healthz", interval = 0.2, timeout = 0.5, rise = 1, fall = 1 }}
 {cluster}
@@ -62,11 +66,18 @@ checks = {{ path = "/healthz", interval = 0.2, timeout = 0.5, rise = 1, fall = 1
         assert backend.stdout.readline() == "ready\n"
         self.backends[index] = backend
 
-    def start(self) -> None:
+    def start(self, descriptors: int = 0) -> None:
+        """Start all. The proxy may have no more than so many descriptors, if that is not 0."""
+
+        def limit() -> None:
+            if descriptors:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
         for index in range(len(self.backends)):
             self.start_backend(index)
         with self.log.open("wb") as log:
-            self.proxy = subprocess.Popen([sys.executable, str(PROXY), str(self.config)], stderr=log, stdout=log)
+            command = [sys.executable, str(PROXY), str(self.config)]
+            self.proxy = subprocess.Popen(command, stderr=log, stdout=log, preexec_fn=limit)
         until(lambda: self.said("ready"), "the proxy is ready")
 
     def said(self, text: str) -> bool:
@@ -193,16 +204,48 @@ def test_a_reload_under_load_drops_nothing_and_a_mistake_changes_nothing(
 
 
 def test_sigterm_answers_what_was_asked(fleet: Fleet) -> None:
+    fleet.response_timeout = 60.0
+    fleet.write()
     fleet.start()
-    connection = http.client.HTTPConnection("127.0.0.1", fleet.port, timeout=20)
-    connection.request("GET", "/slow")
-    until(lambda: cluster(fleet)["active"] == 1, "the request is under way")
-    assert fleet.proxy is not None
-    fleet.proxy.terminate()
-    answer = connection.getresponse()
-    assert (answer.status, answer.getheader("connection")) == (200, "close")
-    connection.close()
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", fleet.port, timeout=40)) as connection:
+        connection.request("GET", "/held")
+        until(lambda: cluster(fleet)["active"] == 1, "the request is under way")
+        assert fleet.proxy is not None
+        fleet.proxy.terminate()
+        until(lambda: fleet.said("SIGTERM"), "the signal was seen")
+        for backend in fleet.backends:
+            assert backend is not None
+            backend.send_signal(signal.SIGUSR1)
+        answer = connection.getresponse()
+        assert (answer.status, answer.getheader("connection")) == (200, "close")
     assert fleet.proxy.wait(20) == 0
+
+
+def test_a_second_signal_waits_for_nobody(fleet: Fleet) -> None:
+    fleet.response_timeout = 60.0
+    fleet.write()
+    fleet.start()
+    with socket.create_connection(("127.0.0.1", fleet.port)) as client:
+        client.sendall(b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n")
+        until(lambda: cluster(fleet)["active"] == 1, "the request is under way")
+        assert fleet.proxy is not None
+        fleet.proxy.terminate()
+        until(lambda: fleet.said("SIGTERM"), "the signal was seen")
+        fleet.proxy.send_signal(signal.SIGINT)
+        assert fleet.proxy.wait(15) == 0  # drain_timeout is 20
+    assert "1 connections were not over" not in fleet.log.read_text()
+
+
+def test_without_descriptors_nobody_is_blamed_and_it_goes_on(fleet: Fleet) -> None:
+    fleet.start(descriptors=40)
+    assert "40 descriptors are allowed" in fleet.log.read_text()
+    with contextlib.ExitStack() as stack:
+        for _ in range(60):
+            stack.enter_context(socket.create_connection(("127.0.0.1", fleet.port)))
+        until(lambda: fleet.said("listen.web takes nobody for now: Too many open files"), "there is no room")
+    until(lambda: fleet.get("/")[0] == 200, "there is room again")
+    assert all(each["failures"] == 0 for each in cluster(fleet)["endpoints"])
+    assert fleet.log.read_text().count("takes nobody") < 5
 
 
 def test_a_mistake_in_the_file_ends_with_2_and_names_it(fleet: Fleet) -> None:
@@ -221,7 +264,7 @@ def test_the_page_shows_servers_and_their_states_in_a_browser(fleet: Fleet, prog
     until(lambda: "failed checks" in states(fleet)[2], "the check has noticed")
     command = [program("chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000"]
     command += [f"--user-data-dir={fleet.folder / 'browser'}", "--dump-dom", f"http://127.0.0.1:{fleet.admin}/status"]
-    page = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    page = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     rows = re.findall(r"<tr><td>(127\.0\.0\.1:\d+)</td><td class=\"left state (\w+)\">([^<]*)</td>", page)
     assert rows == [
         (f"127.0.0.1:{fleet.ports[0]}", "ok", "in use"),
