@@ -54,11 +54,15 @@ def measure_speed(show: Show, nodes: int, rounds: int) -> None:
         params: dict[str, object] = {"nodes": nodes, "goal": GOAL, "events": outcome.events}
         show(f"{nodes} nodes, {name}: virtual over real time", SECONDS / min(taken), f"x   (goal: {GOAL})", params)
         show(f"{nodes} nodes, {name}: a node, a second", min(taken) / nodes / SECONDS * 1e6, "us", params)
+        show(
+            f"{nodes} nodes, {name}: messages a node, a second", outcome.messages / nodes / (WARM_UP + SECONDS), "", {}
+        )
+        show(f"{nodes} nodes, {name}: false positives", outcome.false_positives, "", params)
 
 
 def measure_detection(show: Show, seeds: int) -> None:
     """What a crash is worth, in seconds, and what all that costs."""
-    for nodes in (10, 100, 300):
+    for nodes in (10, 100, 1000):
         found = [
             run_swim(SwimScenario(seed=seed, nodes=nodes, seconds=60.0, loss=0.01, crashes=((1, 10.0),)))
             for seed in range(seeds)
