@@ -214,7 +214,7 @@ REPLICA = (
     _mutant(
         "a session that is closed goes on",
         "S",
-        300,
+        600,
         ("replica.sessions", "        self._drop(session)\n        return b", "        return b"),
     ),
     _mutant(
@@ -257,7 +257,7 @@ REPLICA = (
     _mutant(
         "a session takes up what its client is done with",
         "S",
-        1000,
+        2000,
         ("replica.sessions", "        if sequence < state.lowest:\n", "        if sequence < 0:\n"),
         profile="hunt",
     ),
@@ -517,6 +517,7 @@ _NEEDS = {
     "18 questions of every start look the same": ("hunt", 300, False),
     "23 a leader of an old term is not told": ("lite", 2000, True),
     "26 an acknowledgement that makes room leaves the flush out": ("swarm", 1000, True),
+    "29 a write in flight proves entries that were rewritten since": ("hunt", 200, False),
     "32 entries that were removed later are replayed": ("lite", 1000, False),
     "a leader that lost its place ends its tickets": ("hunt", 2000, True),
     "a read is answered without asking a quorum": ("lite", 1000, False),
