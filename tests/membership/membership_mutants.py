@@ -624,8 +624,8 @@ DETECTORS = (
     _detector(
         "lost heartbeats shift the schedule",
         "timeouts",
-        "self.count + max(1, round((now - self._last) / self._interval))",
-        "self.count + 1",
+        "return round((now - self._base - self._window.mean) / self._interval)",
+        "return self.count + 1",
         "test_without_a_sequence_what_was_lost_is_inferred_from_the_time_by_both",
     ),
     _detector(

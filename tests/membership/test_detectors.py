@@ -157,6 +157,14 @@ def test_without_a_sequence_what_was_lost_is_inferred_from_the_time_by_both():
         assert estimate.margin <= 1.2
 
 
+def test_heartbeats_that_come_in_a_bunch_behind_a_pause_shift_nothing():
+    for method in (Chen(), Bertier()):
+        estimate = method.first(0.0, 0)
+        for time in (1.0, 2.0, 6.1, 6.1, 6.1, 6.2, 7.0, 8.0):
+            estimate.heartbeat(time, None)
+        assert estimate.expected == pytest.approx(9.0, abs=0.1)
+
+
 def test_bertier_follows_its_recurrences():
     estimate = Bertier(interval=1.0, samples=1000, gamma=0.1, first_margin=0.4, margin_min=0.001).first(0.0, 0)
     assert estimate.due() == pytest.approx(1.4)
@@ -179,13 +187,14 @@ def test_the_margin_of_bertier_shrinks_in_calm_times_and_keeps_its_floor():
 
 
 def test_heartbeats_that_come_twice_or_late_change_nothing():
-    detector = Detector(Chen())
-    detector.heartbeat(0.0, "a", 5)
-    detector.heartbeat(1.0, "a", 6)
-    due = detector._watches["a"].estimate.due()
-    detector.heartbeat(1.5, "a", 6)
-    detector.heartbeat(1.6, "a", 2)
-    assert detector._watches["a"].estimate.due() == due
+    for method in (Deadline(), PhiNormal(), Chen(), Bertier()):
+        detector = Detector(method)
+        detector.heartbeat(0.0, "a", 5)
+        detector.heartbeat(1.0, "a", 6)
+        due = detector._watches["a"].estimate.due()
+        detector.heartbeat(1.5, "a", 6)
+        detector.heartbeat(1.6, "a", 2)
+        assert detector._watches["a"].estimate.due() == due
 
 
 # -- the interface ----------------------------------------------------------------------------------------------------

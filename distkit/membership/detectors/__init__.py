@@ -1,8 +1,10 @@
 """Failure detectors: heartbeats in, suspicion out. Each method is a value that a `Detector` is made with.
 
-detector = Detector(PhiNormal(threshold=8.0))
-detector.heartbeat(now, "a")
-for event in detector.flush(now): ...          # Suspected(peer), Trusted(peer)
+    detector = Detector(PhiNormal(threshold=8.0))
+    detector.heartbeat(now, "a")
+    for event in detector.flush(now): ...          # Suspected(peer), Trusted(peer)
+
+`quality` tells how good one was, over a trace of what it said.
 """
 
 from distkit.membership.detectors.detector import Detector, Estimate, Method, Suspected, Trusted

@@ -87,36 +87,41 @@ class Chen:
 class ExpectedArrival(_Late):
     """What is known of one peer: EA(k+1) = mean over the window of (A_i - i * interval) + (k+1) * interval."""
 
-    __slots__ = ("_base", "_first", "_interval", "_last", "_window", "count")
+    __slots__ = ("_base", "_first", "_interval", "_window", "count")
 
     def __init__(self, method: Chen, now: float, sequence: int) -> None:
         self._interval = method.interval
         self._window = Window(method.samples)
-        self._base = self._last = now  # this and `first` are taken away, so that nothing grows with a clock's age
+        self._base = now  # this and `first` are taken away, so that nothing grows with the age of the clock
         self._first = sequence
-        self.count = 0  #: heartbeats that were sent since the first one
         self.margin = method.alpha
-        self._learn(now)
+        self.learn(now, 0)
 
     def heartbeat(self, now: float, sequence: int | None) -> None:
         """Take the shift of this one against the sender's schedule into the mean."""
-        self.count = self.count_of(now, sequence)
-        self._learn(now)
+        count = self.count_of(now, sequence)
+        if count > self.count:
+            self.learn(now, count)
 
     def count_of(self, now: float, sequence: int | None) -> int:
-        """The count of a heartbeat that arrives now."""
+        """How many were sent from the first one to the one that arrives now.
+
+        Without its sequence it is taken for the one whose time it is; those that come in a bunch, behind a pause, count
+        as one.
+        """
         if sequence is not None:
             return sequence - self._first
-        return self.count + max(1, round((now - self._last) / self._interval))
+        return round((now - self._base - self._window.mean) / self._interval)
 
     def expected_of(self, count: int) -> float:
         """When the heartbeat with this count is expected."""
         return self._base + self._window.mean + count * self._interval
 
-    def _learn(self, now: float) -> None:
-        self._last = now
-        self._window.append(now - self._base - self.count * self._interval)
-        self.expected = self.expected_of(self.count + 1)
+    def learn(self, now: float, count: int) -> None:
+        """The one with this count arrives now."""
+        self.count = count
+        self._window.append(now - self._base - count * self._interval)
+        self.expected = self.expected_of(count + 1)
 
 
 @record
@@ -167,9 +172,12 @@ class AdaptiveMargin(_Late):
     def heartbeat(self, now: float, sequence: int | None) -> None:
         """Learn from the error of the estimate for this heartbeat."""
         method, arrivals = self._method, self._arrivals
-        error = now - arrivals.expected_of(arrivals.count_of(now, sequence)) - self.delay
+        count = arrivals.count_of(now, sequence)
+        if count <= arrivals.count:
+            return
+        error = now - arrivals.expected_of(count) - self.delay
         self.delay += method.gamma * error
         self.deviation += method.gamma * (abs(error) - self.deviation)
         self.margin = max(method.margin_min, method.beta * self.delay + method.phi * self.deviation)
-        arrivals.heartbeat(now, sequence)
+        arrivals.learn(now, count)
         self.expected = arrivals.expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from distkit.membership.swim import claims
 from distkit.membership.swim.events import Left
 from distkit.membership.swim.messages import GOSSIP_BYTES, LEFT, Claim, Gossip
 from distkit.membership.swim.state import State
@@ -22,6 +23,11 @@ def tick(s: State, now: float) -> None:
     s.gossip_deadline = math.inf if nobody or not s.waiting else now + options.gossip_interval
     if s.leaving and (nobody or s.name not in s.waiting):
         end_leaving(s)
+
+
+def on_gossip(s: State, now: float, source: str, message: Gossip) -> None:
+    """News, and nothing else."""
+    claims.hear(s, now, message.claims)
 
 
 def targets(s: State, count: int) -> list[str]:

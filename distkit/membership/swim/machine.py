@@ -1,8 +1,10 @@
 """SWIM with Lifeguard as one machine: the doors and the flush. What happens behind them is in the other modules.
 
-probing    pings, relays, awareness        claims     which of two claims holds, refutation
-suspicion  timeouts and confirmations      gossip     passing on what is new, leaving
-syncing    joining, comparing tables       state      the record they all work on
+    probing    pings, relays, awareness        claims     which of two claims holds, refutation
+    suspicion  timeouts and confirmations      gossip     passing on what is new, leaving
+    syncing    joining, comparing tables       state      the record they all work on
+
+Sources: Das, Gupta, Motivala, "SWIM" (2002); Dadgar, Phillips, Currey, "Lifeguard" (2018); memberlist for the numbers.
 """
 
 from __future__ import annotations
@@ -26,17 +28,12 @@ if TYPE_CHECKING:
 Handler = Callable[[State, float, str, Any], None]
 
 
-def on_gossip(s: State, now: float, source: str, message: Gossip) -> None:
-    """News alone."""
-    claims.hear(s, now, message.claims)
-
-
 HANDLERS: dict[type, Handler] = {
     Ping: probing.on_ping,
     Ack: probing.on_ack,
     PingRequest: probing.on_ping_request,
     Nack: probing.on_nack,
-    Gossip: on_gossip,
+    Gossip: gossip.on_gossip,
     SyncRequest: syncing.on_request,
     SyncReply: syncing.on_reply,
 }
