@@ -166,6 +166,11 @@ cdef class Picker(Table):
         else:
             self.change_flags(at, row.flags & ~<uint32_t>IN_FLIGHT_FULL)
 
+    def rank(self, object slot, object rank):
+        cdef uint32_t at = self.tenant(slot)
+        if self.rows[at].view != NO_PLACE:
+            (<View>self.view_at[self.rows[at].view]).rank(at, rank)
+
     def label(self, object slot, object labels):
         self.rows[self.tenant(slot)].labels = labels & U64
 
@@ -232,7 +237,8 @@ cdef class Picker(Table):
         if not 0 <= counted <= len(results_view):
             raise LocalError(f"out has room for {len(results_view)} picks, not for {counted}")
         count = counted
-        self.advance(now)
+        if count:
+            self.advance(now)
         PyObject_GetBuffer(results_view, &results_buffer, PyBUF_WRITABLE)
         try:
             results = <int64_t*>results_buffer.buf

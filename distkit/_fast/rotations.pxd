@@ -43,4 +43,4 @@ cdef class EarliestDeadline(Heap):
 
 @cython.final
 cdef class FirstAvailable(Heap):
-    cdef uint64_t turns
+    pass

@@ -1,7 +1,7 @@
 """The policies that take turns: see `distkit._fast.pure.rotations`, the specification of this kernel."""
 
 cimport cython
-from libc.math cimport ceil, floor, pow
+from libc.math cimport INFINITY, ceil, floor, pow
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 
@@ -121,7 +121,9 @@ cdef class Smooth(View):
             total += row.effective
             if row.effective < row.weight:
                 row.effective = min(row.weight, row.effective + 1)
-            if best is NULL or row.current > best.current:
+            if best is NULL or row.current > best.current or (
+                row.current == best.current and self.members[place] < chosen
+            ):
                 best = row
                 chosen = self.members[place]
         if best is not NULL:
@@ -297,10 +299,14 @@ cdef class EarliestDeadline(Heap):
 cdef class FirstAvailable(Heap):
     cdef int place(self, uint32_t slot) except -1:
         View.place(self, slot)
-        self.turns += 1
-        self.table.rows[slot].current = 0.0
-        self.table.rows[slot].turn = self.turns
+        self.table.rows[slot].current = INFINITY
+        self.table.rows[slot].turn = slot
         return 0
+
+    cdef void rank(self, uint32_t slot, uint32_t rank) noexcept:
+        self.table.rows[slot].current = rank
+        if self.table.rows[slot].place != NO_PLACE:
+            self.settle(slot)
 
     cdef int64_t choose(self, const Wish* wish) except? -9:
         return self.least(wish)

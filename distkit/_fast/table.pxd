@@ -117,6 +117,7 @@ cdef class View:
     cdef void join(self, uint32_t slot) noexcept
     cdef void leave(self, uint32_t slot) noexcept
     cdef int weigh(self, uint32_t slot, double weight) except -1
+    cdef void rank(self, uint32_t slot, uint32_t rank) noexcept
     cdef int64_t choose(self, const Wish* wish) except? -9
     cdef void charged(self, uint32_t slot) noexcept
     cdef void released(self, uint32_t slot) noexcept

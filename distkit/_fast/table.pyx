@@ -129,6 +129,9 @@ cdef class View:
         self.table.rows[slot].weight = weight
         return 0
 
+    cdef void rank(self, uint32_t slot, uint32_t rank) noexcept:
+        pass
+
     cdef int64_t choose(self, const Wish* wish) except? -9:
         return NOT_THERE
 

@@ -25,7 +25,7 @@ from distkit.balance.bounds import instant, number, whole
 from distkit.balance.endpoints import WEIGHT_MAX, WEIGHT_MIN, Context, Endpoint, Gate, Outcome
 from distkit.balance.events import Checked, Ejected, Event, PanicOff, PanicOn, Probe, Restored
 from distkit.balance.outliers import Ejection, OutlierOptions, Outliers, Return
-from distkit.balance.policies import HashPolicy, LeastRequest, Policy
+from distkit.balance.policies import FirstAvailable, HashPolicy, LeastRequest, Policy
 from distkit.balance.reports import LoadReport, ReportOptions, Reports
 from distkit.balance.routing import CLOSED, CLOSED_IN_PANIC, SCALE, Key, Route, ZoneOptions
 from distkit.balance.slow_start import SlowStart
@@ -50,8 +50,9 @@ OVERLOAD_LEAST = 0.1
 OVERLOAD_RECOVERY = 10.0
 
 
-#: This bit makes a probe's number of a handle; those of checks are counted from 1.
-LOAD_PROBE = 1 << 63
+#: Probes of the load are counted from here on, those of checks from 1. The oldest that nobody answered are forgotten.
+LOAD_PROBE = 1 << 62
+ASKED_MAX = 10_000
 
 
 @record
@@ -145,6 +146,8 @@ class Cluster:
         self._views: dict[Key, int] = {}
         self._unstarted: list[int] = []
         self._probing: dict[Key, Prequal] = {}
+        self._asked: dict[int, int] = {}  # probe id -> handle
+        self._asked_last = 0
         self._route = Route(options.overprovisioning, options.panic_threshold, options.zones)
         self._loads: dict[int, int] = {}
         self._panic: set[int] = set()
@@ -194,6 +197,9 @@ class Cluster:
         self._choose_subset()
         for id in (*added, *changed):
             self._place(self._members[id])
+        if isinstance(self.options.policy, FirstAvailable):
+            for rank, member in enumerate(self._members.values()):
+                self.picker.rank(member.slot, rank)
         self._publish()
         for index in self._unstarted:
             self.picker.start(index)
@@ -265,7 +271,11 @@ class Cluster:
         for view in self._probing.values():
             for handle in view.take_probes():
                 if (slot := self.picker.slot(handle)) >= 0:
-                    found.append(Probe(self._by_slot[slot].id, LOAD_PROBE | handle, "load"))
+                    self._asked_last += 1
+                    self._asked[LOAD_PROBE | self._asked_last] = handle
+                    found.append(Probe(self._by_slot[slot].id, LOAD_PROBE | self._asked_last, "load"))
+        while len(self._asked) > ASKED_MAX:
+            del self._asked[next(iter(self._asked))]
         return found
 
     def probed(self, probe_id: int, outcome: Outcome, in_flight: int, latency: float, now: float) -> None:
@@ -277,7 +287,7 @@ class Cluster:
         number("latency", latency)
         now = self._now = instant(now, self._now)
         if probe_id & LOAD_PROBE:
-            handle = probe_id & ~LOAD_PROBE
+            handle = self._asked.pop(probe_id, -1)
             endpoint = self._by_slot.get(self.picker.slot(handle))
             member = None if endpoint is None else self._members.get(endpoint.id)
             if member is not None and member.key is not None and outcome == Outcome.OK:

@@ -376,7 +376,7 @@ def test_prequal_asks_for_probes_and_believes_them() -> None:
     for probe in cluster.events():
         assert isinstance(probe, Probe)
         cluster.probed(probe.probe_id, Outcome.OK, 5, 0.1, 0.04)
-    cluster.probed(1 << 63 | 77, Outcome.OK, 5, 0.1, 0.04)
+    cluster.probed(1 << 62 | 77, Outcome.OK, 5, 0.1, 0.04)
 
 
 def test_prequal_prefers_cold_ones_and_then_those_with_fewer_in_flight() -> None:

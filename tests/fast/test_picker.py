@@ -210,7 +210,7 @@ class Story:
 
     def change(self, slot: int) -> None:
         random, picker = self.random, self.picker
-        what = random.randrange(8)
+        what = random.randrange(9)
         if what < 3:
             flags = random.choice([DRAINED, EJECTED])
             picker.flag(slot, *random.choice([(flags, 0), (0, flags), (0, flags)]))
@@ -220,6 +220,8 @@ class Story:
             picker.bound(slot, random.randrange(4))
         elif what == 5:
             picker.move(slot, random.choice([-1, *self.views]))
+        elif what == 8:
+            picker.rank(slot, random.randrange(5))
         elif what == 6:
             picker.mask(random.choice(self.views), random.choice([DRAINED, DRAINED | EJECTED]))
         else:

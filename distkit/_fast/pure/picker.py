@@ -196,6 +196,12 @@ class Picker(Table):
         full = limit and row.active >= limit
         self.flag(slot, SATURATED_FLAG if full else 0, 0 if full else SATURATED_FLAG)
 
+    def rank(self, slot: int, rank: int) -> None:
+        """Where its endpoint stands in the list, from 0."""
+        row = self._tenant(slot)
+        if row.view != NOWHERE:
+            self._views[row.view].rank(slot, rank)
+
     def label(self, slot: int, labels: int) -> None:
         """Other tags."""
         self._tenant(slot).labels = labels & U64
@@ -253,7 +259,8 @@ class Picker(Table):
         count = n_or_keys if isinstance(n_or_keys, int) else len(n_or_keys)
         if not 0 <= count <= len(results):
             raise LocalError(f"out has room for {len(results)} picks, not for {count}")
-        self.observe(now)
+        if count:
+            self.observe(now)
         for i in range(count):
             wish = Wish()
             if keys is not None:

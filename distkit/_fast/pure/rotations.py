@@ -121,7 +121,8 @@ class Smooth(View):
             total += row.effective
             if row.effective < row.weight:
                 row.effective = min(row.weight, row.effective + 1)
-            if best == NOBODY or row.current > rows[best].current:
+            # On a tie the first in the list, whatever has happened to the order of members.
+            if best == NOBODY or (row.current, -slot) > (rows[best].current, -best):
                 best = slot
         if best != NOBODY:
             rows[best].current -= total
@@ -287,19 +288,21 @@ class EarliestDeadline(Heap):
 
 
 class FirstAvailable(Heap):
-    """The first endpoint, in the order they were given, whose gate is open: one that is full sends on to the next."""
+    """The first endpoint of the list whose gate is open: one that is full sends on to the next."""
 
     name: ClassVar[str] = "first_available"
 
-    def __init__(self, table: Table) -> None:
-        super().__init__(table)
-        self._turns = 0
-
     def place(self, slot: int) -> None:
+        """See View. Behind all others until its rank is given."""
+        self.table.rows[slot].current = math.inf
+        self.table.rows[slot].turn = slot
+
+    def rank(self, slot: int, rank: int) -> None:
         """See View."""
-        self._turns += 1
-        self.table.rows[slot].current = 0.0
-        self.table.rows[slot].turn = self._turns
+        row = self.table.rows[slot]
+        row.current = float(rank)
+        if row.place != NOWHERE:
+            self.settle(slot)
 
     def choose(self, wish: Wish) -> int:
         """See View."""

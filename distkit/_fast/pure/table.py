@@ -193,6 +193,9 @@ class View:
         """Another weight for a row of the view."""
         self.table.rows[slot].weight = weight
 
+    def rank(self, slot: int, rank: int) -> None:
+        """Where a row of the view stands in the list of endpoints, for policies that go by that."""
+
     def choose(self, wish: Wish) -> int:
         """A member that the wish admits, or NOBODY."""
         return NOBODY
