@@ -108,12 +108,13 @@ class Diff:
 class _Member:
     """What the cluster itself knows of an endpoint, beside its row in the table."""
 
-    __slots__ = ("endpoint", "gate", "key", "overload", "overloaded_at", "slot", "well_since")
+    __slots__ = ("drained", "endpoint", "gate", "key", "overload", "overloaded_at", "slot", "well_since")
 
     def __init__(self, endpoint: Endpoint, slot: int) -> None:
         self.endpoint = endpoint
         self.slot = slot
         self.gate = Gate(0)
+        self.drained = False  # by set_gate, whatever its description says
         self.key: Key | None = None  # of its view; None: in none yet
         self.well_since = -math.inf  # slow start counts from here
         self.overload = 1.0
@@ -208,11 +209,19 @@ class Cluster:
         return Diff(added, removed, changed)
 
     def set_gate(self, id: str, gate: Gate, closed: bool, now: float) -> None:
-        """Close or open an endpoint's gate for one reason. DRAINED is the one that is for the endpoint's owner."""
+        """Close or open an endpoint's gate for one reason. DRAINED is the one that is for the endpoint's owner.
+
+        What its description drains (`drained`, or a weight of 0) stays drained, and what is drained here stays so over
+        updates.
+        """
         if not isinstance(gate, Gate) or gate & Gate.SATURATED or gate & ~Gate(511):
             raise LocalError(f"gate must be of Gate, without SATURATED, which the cluster keeps itself; not {gate!r}")
         member = self._member(id)
         self._now = instant(now, self._now)
+        if gate & Gate.DRAINED:
+            member.drained = closed
+            self._drain(member)
+            gate &= ~Gate.DRAINED
         self._change_gate(member, gate if closed else Gate(0), Gate(0) if closed else gate)
         self._publish()
 
@@ -423,7 +432,11 @@ class Cluster:
             # Hash policies read keys when they make their order anew, which the move makes them do.
             self._unplace(member)
             self._keys[slot] = key
-        drained = endpoint.drained or endpoint.weight == 0
+        self._drain(member)
+
+    def _drain(self, member: _Member) -> None:
+        """Close or open the gate for all that drains an endpoint: its owner's word, its description, its weight."""
+        drained = member.drained or member.endpoint.drained or member.endpoint.weight == 0
         self._change_gate(member, *((Gate.DRAINED, Gate(0)) if drained else (Gate(0), Gate.DRAINED)))
 
     def _remove(self, member: _Member) -> None:
