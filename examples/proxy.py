@@ -339,7 +339,8 @@ def main() -> int:
     try:
         config = read_config(arguments.config)
         if arguments.check:
-            print(f"{arguments.config}: {len(config.listen)} listeners, {len(config.cluster)} clusters, no mistake")
+            listeners, clusters = ", ".join(config.listen), ", ".join(config.cluster)
+            print(f"{arguments.config}: no mistake; listen {listeners}; cluster {clusters}")
             return 0
         make_room(config)
         trio.run(run, arguments.config, config)

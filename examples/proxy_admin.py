@@ -92,7 +92,7 @@ def _answer(proxy: Proxy, head: Head) -> bytes:
             return answer(200, "alive\n", close=not head.keep_alive, empty=empty)
         case b"/readyz":
             down = [name for name, each in proxy.upstreams.items() if not each.available()]
-            text = f"no endpoint can be picked: {', '.join(down)}\n" if down else "ready\n"
+            text = f"no endpoint is well: {', '.join(down)}\n" if down else "ready\n"
             return answer(503 if down else 200, text, close=not head.keep_alive, empty=empty)
         case b"/status":
             return answer(
@@ -162,7 +162,7 @@ def _cluster(name: str, upstream: Upstream) -> dict[str, Any]:
                 "active": each.in_flight,
                 "picks": upstream.servers[each.id].picks,
                 "failures": upstream.servers[each.id].failures,
-                "latency": each.latency if each.latency >= 0 else None,
+                "latency": upstream.servers[each.id].latency,
             }
             for each in seen.endpoints
         ],
@@ -206,7 +206,7 @@ class _Collector:
         rows = [([cluster["name"], each["id"]], each) for cluster in seen["clusters"] for each in cluster["endpoints"]]
         for name, what in (
             ("active", "Requests under way"),
-            ("latency", "Mean latency in seconds, recent ones weigh more"),
+            ("latency", "Mean seconds until an answer began, recent ones weigh more"),
         ):
             values = [(labels, each[name] or 0.0) for labels, each in rows]
             yield _family(GaugeMetricFamily, f"endpoint_{name}", what, ["cluster", "endpoint"], values)

@@ -32,6 +32,8 @@ logger = logging.getLogger("proxy")
 #: The balancer is told the time at least this often, in seconds.
 TICK_SECONDS = 0.25
 CHECK_BYTES_MAX = 64 << 10
+#: How much one request counts in the mean latency that is shown.
+LATENCY_SHARE = 1 / 16
 
 
 @dataclass(slots=True)
@@ -49,11 +51,13 @@ class Counters:
 class Server:
     """What the proxy itself knows of an endpoint."""
 
-    __slots__ = ("failures", "idle", "picks")
+    __slots__ = ("failures", "idle", "latency", "picks")
 
     def __init__(self) -> None:
         self.picks = 0
         self.failures = 0
+        #: Mean time until an answer began (TCP: until the connection was made), recent ones weigh more; None at first.
+        self.latency: float | None = None
         #: Connections that wait for a request, and since when; the newest last.
         self.idle: deque[tuple[Wire, float]] = deque()
 
@@ -71,6 +75,8 @@ class Upstream:
         self.active = 0
         self.retrying = 0
         self.sticky = config.sticky(name)
+        #: Endpoints that were said to fail their checks: that one passes is news only after that.
+        self.failing: set[str] = set()
         self._rng = rng
         self._api = config.api_server() if config.kubernetes else None
         self._addresses: dict[str, str] = {}
@@ -89,6 +95,7 @@ class Upstream:
         before, self._addresses = self._addresses, {each.id: each.address for each in endpoints}
         for gone in diff.removed:
             self._close_idle(self.servers.pop(gone))
+            self.failing.discard(gone)
         for new in diff.added:
             self.servers[new] = Server()
         for id, address in self._addresses.items():
@@ -188,7 +195,10 @@ class Upstream:
     def _say(self, event: Checked | Ejected | Restored | PanicOn | PanicOff) -> None:
         match event:
             case Checked(id, healthy):
-                level, what = logging.WARNING - 10 * healthy, f"{id} {'passes' if healthy else 'fails'} its checks"
+                failed = id in self.failing
+                (self.failing.discard if healthy else self.failing.add)(id)
+                level = logging.WARNING if not healthy else logging.INFO if failed else logging.DEBUG
+                what = f"{id} {'passes' if healthy else 'fails'} its checks"
             case Ejected(id, cause, until):
                 seconds = max(0.0, until - time.monotonic())
                 level, what = logging.WARNING, f"{id} gets no requests for {seconds:.0f} s: {cause}"
@@ -205,7 +215,7 @@ class Upstream:
         return sum(len(each.idle) for each in self.servers.values())
 
     def available(self) -> bool:
-        """Some endpoint can be picked."""
+        """Some endpoint is well. (Without any, panic may still pick those that are not.)"""
         return any(not each.gate & ~Gate.DEGRADED for each in self.balancer.status().endpoints)
 
     def close(self) -> None:
@@ -285,11 +295,17 @@ class Attempt:
         """The attempt is over, `outcome` says how."""
         upstream, now = self.upstream, time.monotonic()
         ended = now if self.answered is None else self.answered
-        upstream.balancer.done(self._handle, self.outcome, ended - self._began, now)
+        latency = ended - self._began
+        upstream.balancer.done(self._handle, self.outcome, latency, now)
         upstream.retrying -= self._number > 1
-        if self.outcome not in (Outcome.OK, Outcome.CANCELLED):
+        server = upstream.servers.get(self.endpoint.id)
+        if self.outcome is Outcome.OK:
+            if server is not None:
+                before = latency if server.latency is None else server.latency
+                server.latency = before + (latency - before) * LATENCY_SHARE
+        elif self.outcome is not Outcome.CANCELLED:
             upstream.counters.failures += 1
-            if server := upstream.servers.get(self.endpoint.id):
+            if server is not None:
                 server.failures += 1
 
     def has_next(self) -> bool:

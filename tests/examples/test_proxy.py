@@ -266,6 +266,9 @@ async def test_status_and_metrics_tell_the_same() -> None:
         assert (cluster["name"], cluster["requests"], cluster["active"]) == ("app", 6, 0)
         assert cluster["failures"] == cluster["retries"] > 0
         assert {each["id"]: each["failures"] for each in cluster["endpoints"]} == {"b0": 0, "b1": cluster["failures"]}
+        well, ill = (each["latency"] for each in cluster["endpoints"])
+        assert ill is None
+        assert well > 0
         samples = {
             (sample.name, sample.labels.get("endpoint")): sample.value
             for family in text_string_to_metric_families(metrics(proxy.proxy).decode())

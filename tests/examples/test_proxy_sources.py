@@ -106,6 +106,7 @@ async def test_what_happens_to_endpoints_is_said_in_sentences(caplog: pytest.Log
     caplog.set_level(logging.INFO)
     async with proxied(answering(ok())) as (proxy, _):
         for event in (
+            Checked("b0", True),
             Checked("b0", False),
             Checked("b0", True),
             Ejected("b0", "consecutive errors", 0.0),
