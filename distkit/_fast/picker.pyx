@@ -425,7 +425,7 @@ cdef class Picker(Table):
 
     cdef int fill(self, Wish* wish, object context) except -1:
         """What a context asks for; 0 if no endpoint has such tags."""
-        cdef uint32_t serial
+        cdef uint32_t each_slot
         cdef int64_t slot
         try:
             wish.keyed = context.key is not None
@@ -442,6 +442,10 @@ cdef class Picker(Table):
             wish.labels |= <uint64_t>labels
         exclude = context.exclude
         wish.filtered = wish.labels != 0 or len(exclude) > 0
+        if self.serial == 0xFFFFFFFF:  # the numbers begin again: no row may know one of the last round
+            self.serial = 0
+            for each_slot in range(self.count):
+                self.rows[each_slot].barred = 0
         self.serial += 1
         wish.serial = self.serial
         for each in exclude:

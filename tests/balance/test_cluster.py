@@ -418,6 +418,16 @@ def test_keys_stay_where_they_are_when_others_go(policy: str) -> None:
     assert others <= {"maglev": 150, "jump": 300, "ring_hash": 300}.get(policy, 0)  # rings: other numbers of points
 
 
+def test_a_weight_changes_no_keys_but_those_it_gains_or_loses() -> None:
+    cluster = cluster_of("rendezvous", dict.fromkeys("abcdef", 1.0))
+    keys = [i * 0x9E3779B97F4A7C15 % 2**64 for i in range(3000)]
+    before = [picked(cluster, context=Context(key=key)) for key in keys]
+    cluster.update([Endpoint(id, weight=3.0 if id == "c" else 1.0) for id in "abcdef"], 0.0)
+    after = [picked(cluster, context=Context(key=key)) for key in keys]
+    assert {new for old, new in zip(before, after, strict=True) if old != new} == {"c"}
+    assert abs(after.count("c") / 3000 - 3 / 8) < 0.04
+
+
 def test_an_attempt_takes_another_candidate() -> None:
     cluster = cluster_of("ring_hash", dict.fromkeys("abcdef", 1.0))
     assert len({picked(cluster, context=Context(key=1, attempt=attempt)) for attempt in range(12)}) > 3
