@@ -65,6 +65,7 @@ def too_uneven(counts: Counter[str], shares: dict[str, float]) -> bool:
     """Whether chance makes counts this far from their shares less than once in about 10,000 times (chi-square)."""
     total, free = sum(counts.values()), len(shares) - 1
     whole = sum(shares.values())
-    square = sum((counts[name] - total * share / whole) ** 2 / (total * share / whole) for name, share in shares.items())
+    expected = {name: total * share / whole for name, share in shares.items()}
+    square = sum((counts[name] - count) ** 2 / count for name, count in expected.items())
     # Wilson and Hilferty's approximation of the quantile.
     return square > free * (1 - 2 / (9 * free) + 3.72 * (2 / (9 * free)) ** 0.5) ** 3
