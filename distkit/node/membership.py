@@ -116,11 +116,7 @@ class Membership:
 
     async def join(self, addresses: Iterable[str]) -> None:
         """Join by these addresses (HOST:PORT, names are looked up). Returns at once: `Joined` events tell the rest."""
-        found: list[str] = []
-        for address in addresses:
-            found += await look_up(address)
-        self._swim.join(self._now(), [address for address in found if address != self.address])
-        self._turn()
+        self._join(await _look_up_all(addresses))
 
     def update(self, metadata: bytes) -> None:
         """Tell the others something new about this member, at most 512 bytes."""
@@ -150,8 +146,15 @@ class Membership:
         """Join by names, which are looked up again as long as nobody is there. `open_membership` runs this."""
         with self._joining:
             while len(self._swim.members()) == 1:
-                await self.join(addresses)
+                found = await _look_up_all(addresses)
+                if self._joining.cancel_called:  # a look-up that has an answer at once is no place to be cancelled
+                    break
+                self._join(found)
                 await trio.sleep(_LOOK_UP_PAUSE)
+
+    def _join(self, addresses: list[str]) -> None:
+        self._swim.join(self._now(), [address for address in addresses if address != self.address])
+        self._turn()
 
     async def _pace(self) -> None:
         while True:
@@ -199,6 +202,13 @@ class Membership:
 
     def _now(self) -> float:
         return self._clock.now()
+
+
+async def _look_up_all(addresses: Iterable[str]) -> list[str]:
+    found: list[str] = []
+    for address in addresses:
+        found += await look_up(address)
+    return found
 
 
 @asynccontextmanager

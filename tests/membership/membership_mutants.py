@@ -125,6 +125,13 @@ SWIM = (
         "elif claim.incarnation > s.incarnation + 1:",
         "test_a_restart_with_the_same_incarnation_and_other_metadata_is_seen",
     ),
+    _pitfall(
+        "two starts of one incarnation stay two",
+        "claims",
+        "    s.sends.append((peer.claim.address, Gossip((claim, peer.claim))))",
+        "    pass",
+        "test_a_member_hears_what_others_hold_against_its_present_start",
+    ),
     # -- probing
     _rules(
         "members are drawn with replacement",
@@ -322,7 +329,7 @@ SWIM = (
         "the digest forgets the dead too late",
         "state",
         '        """A live peer has died or left; it is remembered for a while."""\n'
-        "        self.digest ^= fingerprint(peer.name, peer.incarnation)\n",
+        "        self.digest ^= fingerprint(peer.name, peer.incarnation, peer.claim.metadata)\n",
         '        """A live peer has died or left; it is remembered for a while."""\n',
         "test_the_digest_is_that_of_the_live_members_whatever_the_way_there",
     ),

@@ -87,6 +87,15 @@ def test_who_restarts_with_a_lower_incarnation_goes_above_what_others_remember()
     assert world.swims["n0"].member("n3").metadata == b""
 
 
+def test_a_member_hears_what_others_hold_against_its_present_start():
+    lone = Lone()
+    claim = alive("n1", 1, b"new")
+    assert lone.hear(claim) == []
+    sends = lone.receive("n2", Gossip((claim,)))
+    assert sends == [(place("n1"), Gossip((claim, alive("n1", 1))))]
+    assert lone.swim.member("n1").metadata == b""
+
+
 # -- slow nodes (hashicorp/consul#5567, serf#269) ---------------------------------------------------------------------
 
 
@@ -194,6 +203,67 @@ def test_a_hundred_nodes_that_start_together_find_each_other():
     agreed(world)
     assert world.of(Suspected) == []
     assert len(world.of(Joined)) == 100 * 99
+
+
+def story(seed):
+    """Starts, crashes, good-byes, cuts, losses and stalls at random; then all is well for a while."""
+    random = Random(seed)
+    size = random.choice([3, 5, 8, 12])
+    world = World(size, seed=seed)
+    names = [f"n{number}" for number in range(size)]
+    contacts = [place(name) for name in names[:3]]
+    loss, half = [0.0], [set()]
+    world.lose = lambda now, source, target, message: (
+        random.random() < loss[0] or (place(source) in half[0]) != (target in half[0])
+    )
+
+    def start(name):
+        world.start(name, metadata=bytes([random.randrange(3)]))  # with the same incarnation as ever
+        world.swims[name].join(world.now, contacts)
+        world.turn(name)
+
+    for swim in world.swims.values():
+        swim.join(world.now, contacts)
+    for _ in range(random.randrange(5, 25)):
+        up, down = list(world.swims), [name for name in names if name not in world.swims]
+        what = random.choice(["kill", "start", "start", "leave", "cut", "join", "lose", "stall", "update"])
+        name = random.choice(down if what == "start" and down else up)
+        if what == "start" and down:
+            start(name)
+        elif what == "kill" and len(up) > 1:
+            world.kill(name)
+        elif what == "leave" and len(up) > 1:
+            world.swims[name].leave(world.now)
+            world.turn(name)
+            world.run(random.random() * 2)
+            world.kill(name)
+        elif what == "cut":
+            half[0] = {place(name) for name in names if random.random() < 0.5}
+        elif what == "join":
+            half[0] = set()
+        elif what == "lose":
+            loss[0] = random.choice([0.0, 0.1, 0.3, 0.6])
+        elif what == "stall":
+            world.stalled[name] = world.now + random.random() * 40
+        elif what == "update":
+            world.swims[name].update(world.now, bytes([random.randrange(5)]))
+            world.turn(name)
+        world.run(random.choice([0.1, 1.0, 5.0, 20.0, 50.0]))
+    loss[0], half[0] = 0.0, set()
+    for name in names[:3]:
+        if name not in world.swims:
+            start(name)
+    world.run(200.0)
+    return world
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_whatever_has_happened_in_the_end_all_agree(seed):
+    world = story(seed)
+    agreed(world)
+    for name, swim in world.swims.items():
+        metadata = swim.member(name).metadata
+        assert {other.member(name).metadata for other in world.swims.values()} == {metadata}
 
 
 # -- bounds -----------------------------------------------------------------------------------------------------------

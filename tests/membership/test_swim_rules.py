@@ -492,7 +492,7 @@ def test_the_digest_is_that_of_the_live_members_whatever_the_way_there():
     for swim in world.swims.values():
         digest = 0
         for member in swim.members():
-            digest ^= fingerprint(member.name, member.incarnation)
+            digest ^= fingerprint(member.name, member.incarnation, member.metadata)
         assert digest == swim.state.digest
 
 
@@ -572,6 +572,7 @@ def test_new_metadata_reach_everybody():
     world = World(6)
     world.run(5.0)
     world.swims["n2"].update(world.now, b"weight=3")
+    assert world.swims["n2"].member("n2").incarnation == 2
     world.turn("n2")
     world.run(3.0)
     assert {name for _, name, member in world.of(Updated) if member == "n2"} == {"n0", "n1", "n3", "n4", "n5"}

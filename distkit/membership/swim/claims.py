@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from distkit.membership.swim import suspicion
 from distkit.membership.swim.events import Alive, Conflict, Dead, Joined, Left, Updated
-from distkit.membership.swim.messages import ALIVE, DEAD, INCARNATION_MAX, LEFT, SUSPECT, Claim
+from distkit.membership.swim.messages import ALIVE, DEAD, INCARNATION_MAX, LEFT, SUSPECT, Claim, Gossip
 from distkit.membership.swim.state import Peer, State, is_live
 
 
@@ -32,6 +32,8 @@ def hear(s: State, now: float, claims: tuple[Claim, ...]) -> None:
             override(s, now, peer, claim)
         elif peer.suspicion is not None and claim.incarnation == peer.incarnation and claim.status == SUSPECT:
             suspicion.confirm(s, now, peer, claim.accuser or s.name)
+        elif claim.status == ALIVE and claim.incarnation == peer.incarnation and claim.metadata != peer.claim.metadata:
+            ask_itself(s, peer, claim)
 
 
 def override(s: State, now: float, peer: Peer, claim: Claim) -> None:
@@ -82,11 +84,11 @@ def on_alive(s: State, now: float, peer: Peer, claim: Claim) -> None:
         return
     was, before = peer.status, peer.claim
     if was_live:
-        s.renew(peer, claim.incarnation)
+        s.renew(peer, claim.incarnation, claim)
     else:
         peer.incarnation = claim.incarnation
+        peer.claim = claim
         s.enter(peer)
-    peer.claim = claim
     if was != ALIVE:
         suspicion.clear(peer)
         peer.status = ALIVE
@@ -109,12 +111,17 @@ def conflict(s: State, peer: Peer, claim: Claim) -> None:
         s.events.append(Conflict(peer.view(), claim.address))
 
 
+def ask_itself(s: State, peer: Peer, claim: Claim) -> None:
+    """Two claims of one incarnation differ: it was restarted without a higher one. It hears both, and goes above."""
+    s.sends.append((peer.claim.address, Gossip((claim, peer.claim))))
+
+
 def end(s: State, now: float, peer: Peer, claim: Claim) -> None:
     """The peer is dead, or has left."""
     was_live = is_live(peer.status)
     suspicion.clear(peer)
     if was_live:
-        s.renew(peer, claim.incarnation)
+        s.renew(peer, claim.incarnation, peer.claim)
         s.exit(peer)
         peer.since = now
     peer.incarnation = claim.incarnation

@@ -255,14 +255,14 @@ class State:
         return Member(self.name, self.address, self.incarnation, status, self.metadata, self.since)
 
     def renew_self(self) -> None:
-        """The own incarnation has changed: it is in the digest."""
+        """The own incarnation or metadata have changed: they are in the digest."""
         self.digest ^= self.own_fingerprint
-        self.own_fingerprint = fingerprint(self.name, self.incarnation)
+        self.own_fingerprint = fingerprint(self.name, self.incarnation, self.metadata)
         self.digest ^= self.own_fingerprint
 
     def enter(self, peer: Peer) -> None:
         """A peer that was unknown, dead or had left is alive."""
-        self.digest ^= fingerprint(peer.name, peer.incarnation)
+        self.digest ^= fingerprint(peer.name, peer.incarnation, peer.claim.metadata)
         self._resize(1)
         if peer.name not in self.peers:
             self.peers[peer.name] = peer
@@ -275,7 +275,7 @@ class State:
 
     def exit(self, peer: Peer) -> None:
         """A live peer has died or left; it is remembered for a while."""
-        self.digest ^= fingerprint(peer.name, peer.incarnation)
+        self.digest ^= fingerprint(peer.name, peer.incarnation, peer.claim.metadata)
         self._resize(-1)
         forget_at = self.now + self.options.gossip_to_dead
         if len(self.graves) > 2 * len(self.peers) + 64:  # of peers that came back, again and again
@@ -291,11 +291,13 @@ class State:
             and self.peers.get(peer.name) is peer
         )
 
-    def renew(self, peer: Peer, incarnation: int) -> None:
-        """A live peer has another incarnation."""
-        if peer.incarnation != incarnation:
-            self.digest ^= fingerprint(peer.name, peer.incarnation) ^ fingerprint(peer.name, incarnation)
-            peer.incarnation = incarnation
+    def renew(self, peer: Peer, incarnation: int, claim: Claim) -> None:
+        """A live peer has another incarnation, and perhaps something new to say."""
+        name = peer.name
+        self.digest ^= fingerprint(name, peer.incarnation, peer.claim.metadata)
+        self.digest ^= fingerprint(name, incarnation, claim.metadata)
+        peer.incarnation = incarnation
+        peer.claim = claim
 
     def forget(self, peer: Peer) -> None:
         """Nothing remains of a dead peer."""
@@ -322,9 +324,10 @@ class State:
         return self.options.sync_interval * sync_factor(self.live)
 
 
-def fingerprint(name: str, incarnation: int) -> int:
+def fingerprint(name: str, incarnation: int, metadata: bytes) -> int:
     """64 bits that stand for a live member in a digest."""
-    return int.from_bytes(blake2b(f"{incarnation} {name}".encode(), digest_size=8).digest(), "little")
+    facts = f"{incarnation} {name} ".encode() + metadata
+    return int.from_bytes(blake2b(facts, digest_size=8).digest(), "little")
 
 
 def check_metadata(metadata: bytes) -> bytes:

@@ -18,7 +18,7 @@ def suspect(s: State, now: float, peer: Peer, incarnation: int, accuser: str) ->
     was_live = is_live(peer.status)
     clear(peer)
     if was_live:
-        s.renew(peer, incarnation)
+        s.renew(peer, incarnation, peer.claim)
     else:  # somebody has seen it come back
         peer.incarnation = incarnation
         s.enter(peer)
