@@ -28,7 +28,7 @@ PHASES = 1 << 16
 cdef enum:
     C_STRIDE_MAX = 65535
     STRIDE_OFFSET = 32767
-    C_PHASES = 1 << 16
+    C_PHASES = 0x10000
 
 
 @cython.final

@@ -4,9 +4,9 @@ cimport cython
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 cdef enum:
-    SLOT_COUNT_MAX = 1 << 20
+    SLOT_COUNT_MAX = 0x100000
     IN_FLIGHT_FULL = 16  # SATURATED_FLAG
-    GONE = 1 << 16  # REMOVED
+    GONE = 0x10000  # REMOVED
     NOT_THERE = -1  # NOBODY
 
     C_OK = 0
