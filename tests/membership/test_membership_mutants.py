@@ -7,8 +7,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from membership_mutants import DETECTORS, MODULES, SWIM
+from detector_mutants import DETECTORS, MODULES
 from mutating import Mutant, load
+from swim_mutants import SWIM
 
 
 def ident(case):
