@@ -1,7 +1,8 @@
 """Single-decree Paxos in the simulator: nodes with any roles choose one value, by quorums that the scenario names.
 
 A run is short and crowded: everything that matters happens before the value is chosen, so `aim` moves calls and faults
-to where they meet.
+to where they meet. Some runs are about progress instead: duels that only back-off can end, and messages that nobody
+sends again unless a connection is made.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ from distkit.paxos.synod.messages import Promise
 from distkit.paxos.synod.state import Trace
 from distkit.quorum import flexible
 from distkit.sim.broken import require
-from distkit.sim.chance import below, between, log_between, stream
+from distkit.sim.chance import SECOND, below, between, log_between, stream
 from distkit.sim.disks import Disk, RecordDisk, WalDisk
 from distkit.sim.files import MemoryFiles
 from distkit.sim.host import Host
+from distkit.sim.network import NetworkOptions
 from distkit.sim.replicas import incarnation
-from distkit.sim.scenario import Call, Scenario
+from distkit.sim.scenario import Call, ClockOptions, Fault, Scenario
 from distkit.sim.synod_clients import SynodClients
 from distkit.sim.synod_oracle import SynodOracle
 from distkit.sim.systems import frame
@@ -103,6 +105,55 @@ def _configuration(nodes: int, options: tuple[tuple[str, float], ...]) -> SynodC
     return SynodConfiguration(Configuration(1, members), quorums, those("proposers"), those("learners"))
 
 
+def _duel(random: Random, scenario: Scenario) -> Scenario:
+    """Up to three proposers in each other's way, where nothing but their back-off can end it: all delays are equal, and
+    there are no faults. Their back-off is less than a round trip, and then either grows to several, or is about one
+    round trip from the beginning and never the same."""
+    delay = between(random, 0.01, 0.03)
+    disk = delay * log_between(random, 0.02, 0.5)
+    trip = 2 * delay + disk
+    options = {name: value for name, value in scenario.machine_options if name == "learn_interval"}
+    options |= {"proposers": 0b1110, "resend": 20 * trip}
+    if random.random() < 0.5:
+        options |= {"backoff": trip * log_between(random, 0.002, 0.04), "backoff_max": trip * between(random, 8, 16)}
+        starts = [random.random() * 2 * trip for _ in range(3)]
+    else:
+        options["backoff"] = options["backoff_max"] = trip * between(random, 0.6, 0.8)
+        starts = [(place + 0.3 * random.random()) * trip * 0.9 for place in range(3)]
+    calls = [
+        Call(int((0.02 + start) * SECOND), place, place, "propose", "", place) for place, start in enumerate(starts, 1)
+    ]
+    return replace(
+        scenario,
+        seconds=0.02 + 4 * trip,
+        eager=1.0,
+        network=NetworkOptions(delay_min=int(delay * SECOND), delay_mean=0),
+        disk=replace(scenario.disk, delay_min=int(disk * SECOND), delay_mean=0),
+        clock=ClockOptions(),
+        machine_options=tuple(options.items()),
+        faults=(),
+        calls=tuple(sorted((call for call in calls if call.node <= scenario.nodes), key=lambda call: call.time)),
+    )
+
+
+def _patient(random: Random, scenario: Scenario) -> Scenario:
+    """Nothing gets lost unless a process dies, and then a new connection is made: so nobody asks again before that. One
+    node proposes, and the others are down when it begins."""
+    proposer = 1 + below(random, scenario.nodes)
+    begin = min((call.time for call in scenario.calls), default=0)
+    others = [node for node in range(1, scenario.nodes + 1) if node != proposer]
+    deaths = [Fault(begin, "crash", node, between(random, 0.02, 0.5), "kill") for node in others]
+    faults = [each for each in scenario.faults if each.kind in ("crash", "pause", "reset", "slow", "stall", "jump")]
+    return replace(
+        scenario,
+        network=replace(scenario.network, loss=0.0, flip=0.0),
+        machine_options=tuple(
+            (dict(scenario.machine_options) | {"proposers": 1 << proposer, "resend": 1000.0}).items()
+        ),
+        faults=tuple(sorted(deaths + faults, key=lambda fault: fault.time)),
+    )
+
+
 class SynodWorkload(Workload):
     """Clients that propose, each a value of its own."""
 
@@ -141,8 +192,15 @@ class SynodSystem:
         return tuple(options.items())
 
     def aim(self, random: Random, scenario: Scenario) -> Scenario:
-        """Squeeze the run into a part of its time, so that calls and faults meet before the value is chosen."""
+        """Squeeze the run into a part of its time, so that calls and faults meet before the value is chosen; or make it
+        one in which it must be chosen soon."""
         share = 1 / log_between(random, 1, 40)
+        chance = stream(scenario.seed, "synod aim")
+        mark = chance.random()
+        if mark < 0.06:
+            return _duel(chance, scenario)
+        if mark < 0.16:
+            scenario = _patient(chance, scenario)
         return replace(
             scenario,
             seconds=max(0.1, scenario.seconds * share),

@@ -33,6 +33,7 @@ from distkit.paxos.synod.messages import (
 from distkit.quorum import flexible
 from distkit.sim.broken import require
 from distkit.sim.explore import Cluster, Found, Node, SynodSubject, search
+from distkit.sim.explore.node import ARMED
 from distkit.sim.explore.synod import Past
 from distkit.sim.synod_ledger import Ledger
 
@@ -213,6 +214,91 @@ class Refusals(Forged):
         s = node.machine.state
         if s.phase is self.machine.Phase.BACKING_OFF:
             require(round_of(s.seen) == 5, "work", "node", node.id, "backs off because of", s.seen)
+
+
+class VotesOnce(Forged):
+    """Each acceptor has voted once, at a ballot of its own, and learners are told so in any order. Nothing is old then:
+    who counts in order takes a vote for stale that others may complete to a quorum."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.exchangeable = ()  # else each would be told of with the vote of the other one
+
+    def forged(self, node: Node) -> Iterable[tuple[int, Any]]:
+        proposer = next(iter(self.values))
+        first = make_ballot(1, proposer)
+        for acceptor, round_ in ((1, 1), (2, 2)):
+            ballot = make_ballot(round_, proposer)
+            yield acceptor, LastVote(self.configuration.epoch, _INCARNATION, ballot, first, self.values[proposer])
+
+    def carries(self, message: Any) -> bool:
+        return False
+
+    def judged(self, node: Node) -> None:
+        stale = node.machine.status().counters.get("stale")
+        require(not stale or node.machine.chosen is not None, "learning", "node", node.id, "ignores a new vote")
+        node.machine.state.counters.clear()
+
+
+class OtherReports(Forged):
+    """Node 1 has voted for `b`, node 2 before that for `a`, and the first proposer is refused while it prepares. "The
+    value of the highest-numbered proposal among the responses" (phase 2a) is that among those of its own ballot."""
+
+    class past(Past):
+        def left(self, node: Any, target: int, message: Any) -> None:
+            super().left(node, target, message)
+            s = node.machine.state
+            if isinstance(message, Accept) and message.ballot == s.ballot:
+                votes = [vote for acceptor, vote in node.subject.voted.items() if s.promises & s.bits[acceptor]]
+                newest = max(votes, key=lambda vote: vote.ballot, default=None)
+                require(newest is None or newest.value == message.value, "P2a", message, "though told of", votes)
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.exchangeable = ()
+        one, two = (make_ballot(round_, node) for round_, node in enumerate(self.values, 1))
+        self.voted = {1: Voted(two, two, b"b"), 2: Voted(one, one, b"a")}
+        self._last = two
+
+    def formation(self, node: int) -> Iterable[Any]:
+        return (*super().formation(node), self.voted.get(node, Promised(self._last)))
+
+    def calls(self, node: Node) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        return super().calls(node) if node.id != max(self.values) else iter(())
+
+    def forged(self, node: Node) -> Iterable[tuple[int, Any]]:
+        s = node.machine.state
+        first, second = self.values
+        if node.id == first and s.phase is self.machine.Phase.PREPARING:
+            yield 3, Nack(s.epoch, _INCARNATION, s.ballot, make_ballot(round_of(s.ballot), second))
+
+
+class RefusedAgain(Forged):
+    """A proposer is refused again and again, and remembers how often: it is back within `backoff_max`."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.options = replace(self.options, backoff_max=self.options.backoff)
+
+    def forged(self, node: Node) -> Iterable[tuple[int, Any]]:
+        s, other = node.machine.state, max(self.values)
+        if node.id in self.values and s.ballot:
+            yield 1, Nack(s.epoch, _INCARNATION, s.ballot, make_ballot(round_of(s.ballot) + 1, other))
+
+    def carries(self, message: Any) -> bool:
+        return False
+
+    def judged(self, node: Node) -> None:
+        s = node.machine.state
+        if s.phase is self.machine.Phase.BACKING_OFF and s.propose_deadline != ARMED:
+            require(
+                s.propose_deadline <= self.options.backoff_max, "work", "node", node.id, "waits", s.propose_deadline
+            )
+
+    def settle(self, node: Node) -> None:
+        refusals = node.machine.state.refusals
+        super().settle(node)
+        node.machine.state.refusals = refusals
 
 
 class FarJump(Forged):
@@ -447,4 +533,7 @@ EXPLORED = (
     Explored("13 how quorums are written is part of the configuration", RefusedStarts, (3, 1, 1, 1), "identity", 1),
     Explored("18 of two votes at a ballot one is forgotten", RefusedStarts, (3, 1, 1, 1), "identity", 1),
     Explored("18 of two decisions one is forgotten", RefusedStarts, (3, 1, 1, 1), "identity", 1),
+    Explored("22 votes are expected in order", VotesOnce, (3, 1, 1, 0), "learning", 2, ("learning",)),
+    Explored("P2c votes of an earlier attempt are reported for this one", OtherReports, (3, 2, 2, 0), "P2a", 14),
+    Explored("the back-off grows without end", RefusedAgain, (3, 2, 2, 0), "work", 4),
 )

@@ -263,3 +263,32 @@ def test_without_any_quorum_calls_end_without_an_answer() -> None:
     outcome = run(replace(PLAIN, seconds=30.0, faults=faults, calls=(call(100, 1, 7),), machine_options=options))
     assert (outcome.rule, outcome.acknowledged, outcome.unknown) == ("", 0, 1)
     assert outcome.virtual < 30 + SETTLE_MAX
+
+
+# -- progress ---------------------------------------------------------------------------------------------------------
+
+
+def test_some_runs_are_duels_without_faults_in_which_all_delays_are_equal() -> None:
+    found = [each for each in (drawn(seed, "lite", "synod") for seed in range(150)) if not each.network.delay_mean]
+    assert len(found) >= 5
+    for each in found:
+        options = dict(each.machine_options)
+        assert (each.faults, each.disk.delay_mean, each.network.loss, each.clock.drift) == ((), 0, 0.0, 0.0)
+        assert options["backoff"] <= options["backoff_max"]
+        assert len(configuration_of(each).proposers) == 3
+    assert {dict(each.machine_options)["backoff"] == dict(each.machine_options)["backoff_max"] for each in found} == {
+        True,
+        False,
+    }
+
+
+def test_in_some_runs_one_node_proposes_while_others_are_down_and_nobody_asks_again_for_long() -> None:
+    found = [drawn(seed, "lite", "synod") for seed in range(150)]
+    found = [each for each in found if dict(each.machine_options)["resend"] == 1000.0]
+    assert len(found) >= 5
+    for each in found:
+        (proposer,) = configuration_of(each).proposers
+        begin = min(call.time for call in each.calls)
+        down = {fault.node for fault in each.faults if (fault.time, fault.kind) == (begin, "crash")}
+        assert down == {1, 2, 3} - {proposer}
+        assert each.network.loss == 0.0
