@@ -18,7 +18,7 @@ WIDTH_MAX = 32
 ORDERS_MAX = 720
 
 cdef enum:
-    C_NOWHERE = (1 << 26) - 1
+    C_NOWHERE = 0x3FFFFFF
     C_WIDTH_MAX = 32
     C_ORDERS_MAX = 720
     ROOM_MIN = 1024

@@ -388,18 +388,6 @@ def test_what_is_being_fetched_stays_though_the_log_got_ahead_of_it():
     assert first in released.keep
 
 
-def test_what_is_being_fetched_stays_though_the_log_got_ahead_of_it():
-    """Another leader may bring the entries meanwhile; then comes an own snapshot that is newer than the one fetched."""
-    world = World(options=small(10))
-    world.elect(1)
-    world.fetches = False
-    first = offer(world, 5)
-    fill(world, 12)
-    released = world.nodes[3].released[-1]
-    assert released.index > first.index
-    assert first in released.keep
-
-
 def test_a_snapshot_that_was_overtaken_by_a_received_one_is_not_recorded():
     world = World(options=small(10), raft_options=RaftOptions(keep_entries=0))
     world.elect(1)
