@@ -15,7 +15,7 @@ from distkit.sim.queueing.run import simulate
 from distkit.sim.queueing.scenarios import Floats, Scenario
 
 #: Quantiles of the curves: finer towards the tail.
-CURVE: Floats = 1.0 - np.logspace(0, -4, 81)
+CURVE: Floats = 1.0 - np.logspace(np.log10(0.5), -4, 75)
 SEEDS_MAX = 10_000
 #: Quantiles of Student's t, two-sided 95 %, by degrees of freedom (1 to 30); beyond, an expansion in 1/n will do.
 _T = (
