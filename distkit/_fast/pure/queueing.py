@@ -42,7 +42,7 @@ _REFUSE_TIME: Final = 0.001
 ATTEMPTS_MAX: Final = 1 << 28
 
 
-class Prober(Protocol):
+class _Prober(Protocol):
     """Who asks servers for their load on behalf of the clients: numbers out, answers in."""
 
     def wanted(self, client: int, now: float) -> Sequence[tuple[int, int]]:
@@ -126,7 +126,7 @@ class Queueing:
         users: int = 0,
         turn: Callable[[float], Any] | None = None,
         turn_interval: float = 0.1,
-        prober: Prober | None = None,
+        prober: _Prober | None = None,
         probe_time: float = 0.001,
     ) -> None:
         if not pickers or not servers:
