@@ -153,6 +153,7 @@ def test_a_seed_that_breaks_a_rule_fails_and_its_line_shows_it_again(
 
 def test_what_the_checker_cannot_decide_is_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("distkit.sim.simulation._STEPS_MAX", 1)
+    monkeypatch.setattr("distkit.sim.simulation._explained", lambda history, model: False)  # or there is no search
     result = invoke("sim", "--seeds", "0:1")
     assert "0 failed, 1 undecided" in result.output
     assert result.exit_code == 2
