@@ -79,7 +79,7 @@ lint: build
 	$(if $(STUBS),DISTKIT_PURE=1 $(STUBTEST) $(STUBS))
 
 bench: build
-	@for name in codec wal raft_core synod sim swim detectors explore linear balance hashing breaking kv_cluster; do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done
+	@for name in codec wal raft_core synod sim swim detectors explore linear balance hashing breaking queueing kv_cluster; do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done
 
 # etcd, ZooKeeper, PySyncObj and etcd's core under the same load (benchmarks/README.md says what it installs).
 bench-peers: build

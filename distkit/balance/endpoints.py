@@ -34,7 +34,8 @@ TAGS_MAX: Final = 64
 HASH_MAX: Final = (1 << 64) - 1
 
 #: What `Cluster.pick` gives instead of a handle: nothing is eligible; all that is eligible is at its limit, or the
-#: cluster is; the request was shed on purpose.
+#: cluster is; the request was shed on purpose. Where some endpoint is at its limit SATURATED is said without a look at
+#: which, so it may be one that was excluded.
 NO_ENDPOINT: Final = -1
 SATURATED: Final = -2
 DROPPED: Final = -3
@@ -110,9 +111,9 @@ class Context:
     """What is known of a request. All of it is optional.
 
     `key` is the 64-bit hash that hash policies go by (without one they draw). `exclude` holds handles or ids of
-    endpoints that were tried already. `override` is the id to use as long as its gate is open (stickiness). `priority`
-    is the only one to use. `subset` are tags that the endpoint must have. `attempt` counts retries from 0: hash
-    policies start that many candidates later.
+    endpoints that were tried already. `override` is the id to use as long as its gate is open (stickiness). Otherwise
+    `priority` is the only one to use. `subset` are tags that the endpoint must have. `attempt` counts retries from 0:
+    hash policies start that many candidates later.
     """
 
     key: int | None = None
