@@ -44,7 +44,7 @@ FOUND = {
     # A copy of a forwarded frame came when the leader had stepped down: "refused", though the first was applied.
     "a_copy_of_a_forwarded_frame_comes_to_a_former_leader": Bug(
         "at most once",
-        "lite",
+        "hunt",
         (
             Patch(
                 "replica.proposals",
