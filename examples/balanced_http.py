@@ -19,8 +19,8 @@ from collections.abc import AsyncIterator, Iterator
 import httpx2
 
 from distkit.balance import Cluster, Context, Endpoint, Outcome
+from distkit.balance.retries import IDEMPOTENT
 
-IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"))
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 

@@ -14,11 +14,13 @@ from typing import Final
 
 import httptools
 
+from distkit.balance import retries
+
 TARGET_BYTES_MAX = 16 << 10
 HEADERS_MAX = 128
 #: What a client or a server may send before its head is complete.
 HEAD_BYTES_MAX = 64 << 10
-IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
+IDEMPOTENT: Final = frozenset(method.encode() for method in retries.IDEMPOTENT)
 #: Meant for the next hop only (RFC 9110, section 7.6.1).
 HOP_BY_HOP: Final = frozenset(
     (
